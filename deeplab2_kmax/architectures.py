@@ -1,0 +1,169 @@
+"""The table that joins what does not know each other: architecture -> model, loss, post-processing, targets, tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from deeplab2_kmax import registry
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.backbones import BACKBONES
+from deeplab2_kmax.data import datasets
+from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.losses import mask_transformer
+from deeplab2_kmax.models import kmax_deeplab
+from deeplab2_kmax.postprocess import mask_merging
+from deeplab2_kmax.protos import config_pb2, model_pb2, trainer_pb2
+
+
+class Architecture(NamedTuple):
+    """What an experiment is made of. Every callable takes the resolved config and the data set's descriptor."""
+
+    model: Callable[..., keras.Model]
+    loss: Callable[[config_pb2.ExperimentOptions, datasets.Dataset], Callable[..., dict[str, tf.Tensor]]]
+    targets: tuple[str, ...]  # what the data pipeline makes for the losses
+    tasks: tuple[str, ...]  # what evaluation scores
+
+
+def _kmax_model(
+    config: config_pb2.ExperimentOptions, dataset: datasets.Dataset, *, postprocess: bool
+) -> kmax_deeplab.KMaXDeepLab:
+    classes = dataset.mask_classes()
+    norm = _norm(config.trainer_options.solver_options)
+    return kmax_deeplab.build(
+        config.model_options,
+        _backbone(config.model_options.backbone, norm=norm),
+        classes=classes,
+        norm=norm,
+        postprocess=mask_merging.build(config.evaluator_options, classes) if postprocess else None,
+    )
+
+
+def _mask_transformer_loss(
+    config: config_pb2.ExperimentOptions, dataset: datasets.Dataset
+) -> mask_transformer.MaskTransformerLoss:
+    return mask_transformer.MaskTransformerLoss(
+        config.trainer_options.loss_options, config.model_options.max_deeplab, dataset.mask_classes()
+    )
+
+
+ARCHITECTURES = {
+    "kmax_deeplab": Architecture(
+        _kmax_model, _mask_transformer_loss, targets=("semantic", "masks"), tasks=("panoptic", "semantic")
+    ),
+}
+
+
+def name_of(model_options: model_pb2.ModelOptions) -> str:
+    """The architecture a config asks for, a key of ARCHITECTURES.
+
+    Raises:
+        ValueError: none is set, or it is one that is not built here yet.
+    """
+    message = model_options.WhichOneof("meta_architecture")
+    if message is None:
+        raise ValueError("model_options: no architecture is set; add for example `max_deeplab { ... }`")
+    name = message
+    if message == "max_deeplab" and model_options.backbone.name.lower().startswith("kmax_"):
+        name = "kmax_deeplab"
+    if name not in ARCHITECTURES:
+        raise ValueError(
+            f"model_options.{message} with backbone {model_options.backbone.name!r} is not available yet. "
+            f"Available: {', '.join(ARCHITECTURES)} (max_deeplab with a backbone whose name begins with kmax_)."
+        )
+    return name
+
+
+def of(config: config_pb2.ExperimentOptions) -> Architecture:
+    """The architecture's row in the table."""
+    return ARCHITECTURES[name_of(config.model_options)]
+
+
+def dataset_of(config: config_pb2.ExperimentOptions) -> datasets.Dataset:
+    """The descriptor of the data set whose classes the model predicts: that of training, else that of evaluation."""
+    name = config.train_dataset_options.dataset or config.eval_dataset_options.dataset
+    if not name:
+        raise ValueError("train_dataset_options.dataset: expected the name of a data set, it is not set")
+    return registry.lookup(datasets.DATASETS, name, "data set")
+
+
+def build_model(config: config_pb2.ExperimentOptions, *, postprocess: bool = True) -> keras.Model:
+    """Builds the model of a resolved config, with random weights.
+
+    Args:
+        config: as `load_config` returns it.
+        postprocess: whether `model(images, training=False)` also gives panoptic maps.
+
+    Returns:
+        A model that takes images [B, H, W, 3] with values 0..255.
+
+    Raises:
+        ValueError: the config asks for something unknown or not available.
+    """
+    architecture = of(config)
+    with precision(config.trainer_options.precision):
+        return architecture.model(config, dataset_of(config), postprocess=postprocess)
+
+
+def build_loss(config: config_pb2.ExperimentOptions) -> Callable[..., dict[str, tf.Tensor]]:
+    """Builds the loss of a resolved config: (output, targets, seed=...) -> name -> [B]."""
+    return of(config).loss(config, dataset_of(config))
+
+
+def build_backbone(
+    name: str, *, batchnorm_momentum: float = 0.99, batchnorm_epsilon: float = 1e-3, **options: Any
+) -> keras.Model:
+    """Builds a backbone by name: images [B, H, W, 3], already in [-1, 1], -> Pyramid.
+
+    Args:
+        name: a key of `deeplab2_kmax.backbones.BACKBONES`, in any case.
+        batchnorm_momentum: of the moving averages.
+        batchnorm_epsilon: added to the variance.
+        **options: fields of BackboneOptions, by name.
+
+    Raises:
+        ValueError: an unknown name or option, or a value the backbone does not have.
+    """
+    fields = model_pb2.ModelOptions.BackboneOptions.DESCRIPTOR.fields_by_name
+    for option in options:
+        registry.lookup(fields, option, "backbone option")
+    return _backbone(
+        model_pb2.ModelOptions.BackboneOptions(name=name, **options),
+        norm=norms.batch_norm(batchnorm_momentum, batchnorm_epsilon, synchronized=_several_replicas()),
+    )
+
+
+def _backbone(options: model_pb2.ModelOptions.BackboneOptions, *, norm: norms.Norm) -> keras.Model:
+    # Only what is set is passed on, so that a backbone can refuse an option it does not have.
+    given = {field.name: value for field, value in options.ListFields()}
+    name = given.pop("name", options.name).lower()
+    given.pop("pretrained_weights", None)  # loaded where training starts, see checkpoints/pretrained.py
+    return registry.lookup(BACKBONES, name, "backbone")(norm=norm, **given)
+
+
+def _norm(solver: trainer_pb2.SolverOptions) -> norms.Norm:
+    return norms.batch_norm(
+        solver.batchnorm_momentum,
+        solver.batchnorm_epsilon,
+        synchronized=solver.use_sync_batchnorm and _several_replicas(),
+    )
+
+
+def _several_replicas() -> bool:
+    # With one replica the plain layer gives the same numbers through a faster kernel.
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
+
+
+@contextlib.contextmanager
+def precision(value: int) -> Iterator[None]:
+    """Layers made inside compute with this TrainerOptions.Precision; their variables are float32 either way."""
+    before = keras.mixed_precision.global_policy()
+    bfloat16 = value == trainer_pb2.TrainerOptions.BFLOAT16
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bfloat16 else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)

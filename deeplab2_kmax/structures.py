@@ -1,0 +1,76 @@
+"""Typed values that cross module borders.
+
+Shape letters: B batch, H W image, h w feature grid, N clusters (mask slots), K classes of the class head without void,
+C classes of the semantic head, D channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Pyramid(NamedTuple):
+    """Features of a backbone, level n at stride 2^n (or the output stride, where that is smaller).
+
+    `stage{n}` is before the activation, `res{n}` after it; `output` is the last activated feature.
+    """
+
+    stage1: tf.Tensor
+    stage2: tf.Tensor
+    stage3: tf.Tensor
+    stage4: tf.Tensor
+    stage5: tf.Tensor
+    res1: tf.Tensor
+    res2: tf.Tensor
+    res3: tf.Tensor
+    res4: tf.Tensor
+    res5: tf.Tensor
+    output: tf.Tensor
+
+
+class MaskPrediction(NamedTuple):
+    """What a mask transformer says about a batch."""
+
+    class_logits: tf.Tensor  # [B, N, K + 1]: things in data set order, then stuff, then void
+    mask_logits: tf.Tensor  # [B, h, w, N]
+    pixel_features: tf.Tensor  # [B, h, w, D], unit length
+
+
+class PanopticMaps(NamedTuple):
+    """Labels and scores of every pixel."""
+
+    panoptic: tf.Tensor  # [B, H, W] int32
+    semantic: tf.Tensor  # [B, H, W] int32, never void
+    instance: tf.Tensor  # [B, H, W] int32
+    semantic_scores: tf.Tensor  # [B, H, W] float32
+    instance_scores: tf.Tensor  # [B, H, W] float32
+
+
+class MaskTransformerOutput(NamedTuple):
+    """A mask transformer's answer. What a mode does not compute is None."""
+
+    prediction: MaskPrediction
+    semantic_logits: tf.Tensor | None  # [B, h', w', C]; None where the semantic head is left out
+    auxiliary: tuple[MaskPrediction, ...]  # one per transformer block in training, else empty
+    maps: PanopticMaps | None  # inference with post-processing
+
+
+class MaskClasses(NamedTuple):
+    """What a data set's classes mean to a mask transformer. Class outputs are ordered things, stuff, void."""
+
+    thing_ids: tuple[int, ...]  # class ids in data set order
+    stuff_ids: tuple[int, ...]  # ascending
+    ignore_label: int
+    label_divisor: int
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The class id behind every output of the class head but the last, which is void."""
+        return self.thing_ids + self.stuff_ids
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the class head: the classes and void."""
+        return len(self.class_ids) + 1
