@@ -8,10 +8,12 @@ ifeq ($(TF),reference)
   PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3.9 python3))
   VENV := .venv
   CONSTRAINTS := constraints.txt
+  EXTRAS := dev,protos
 else ifeq ($(TF),current)
   PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
   VENV := .venv-current
   CONSTRAINTS := constraints-current.txt
+  EXTRAS := dev
 else
   $(error TF=$(TF) is unknown; use TF=reference or TF=current)
 endif
@@ -32,7 +34,7 @@ $(VENV)/installed: setup.py pyproject.toml $(CONSTRAINTS)
 	  { echo "Python 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V). Name one with: make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Installing into $(VENV) (about a minute) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 ## make demo       trains, evaluates, exports, predicts on procedural scenes; writes runs/demo/report.html

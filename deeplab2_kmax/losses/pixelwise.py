@@ -1,0 +1,39 @@
+"""Losses of single pixels, and how they become one number per example: the hardest pixels, averaged if not zero.
+
+Keeping the hardest pixels only: The Devil is in the Details (2018, arXiv 1802.05591) and DeeperLab (2019, arXiv
+1902.05093).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def softmax_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, *, ignore_label: int) -> tf.Tensor:
+    """Cross-entropy of every pixel: [..., C] logits, [...] integer labels -> [...] float32, 0 where ignored."""
+    kept = labels != ignore_label
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(kept, labels, 0), logits=tf.cast(logits, tf.float32)
+    )
+    return tf.where(kept, losses, 0)
+
+
+def reduce(losses: tf.Tensor, *, top_k_percent: float = 1.0) -> tf.Tensor:
+    """The mean of the losses that are not zero, among the hardest `top_k_percent`: [B, P] -> [B].
+
+    Zero where all are zero. The number of pixels kept, `top_k_percent * P`, is rounded half to even.
+    """
+    if top_k_percent < 1.0:
+        losses = hardest(losses, top_k_percent)
+    num_counted = tf.cast(tf.math.count_nonzero(losses, axis=1), losses.dtype)  # A NaN counts: it must stay visible.
+    return tf.math.divide_no_nan(tf.reduce_sum(losses, axis=1), num_counted)
+
+
+def hardest(losses: tf.Tensor, top_k_percent: float) -> tf.Tensor:
+    """The largest `round(top_k_percent * P)` of [B, P] losses, largest first; NaNs count as the largest."""
+    num_pixels = losses.shape[1]
+    if num_pixels is None:
+        num_kept = tf.cast(tf.round(top_k_percent * tf.cast(tf.shape(losses)[1], tf.float32)), tf.int32)
+    else:
+        num_kept = round(top_k_percent * num_pixels)
+    return tf.math.top_k(losses, num_kept).values
