@@ -10,17 +10,18 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from deeplab2_kmax import config_checks, config_text, registry
+from deeplab2_kmax import config_checks, config_modes, config_text, config_values, registry
 from deeplab2_kmax.config_text import ConfigError
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
-MODES = config_checks.MODES
+MODES = config_modes.MODES
 check = config_checks.check
 
 # Blocks per level of the published pixel decoder, strides 32, 16, 8, 4, 2, and of the transformer decoder, 32, 16, 8.
@@ -61,6 +62,8 @@ def load(
     try:
         _fill_kmax_defaults(config)
         check(config)
+        if config.model_options.backbone.HasField("name"):
+            config.model_options.backbone.name = config.model_options.backbone.name.lower()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return config
@@ -74,7 +77,7 @@ def to_text(config: config_pb2.ExperimentOptions) -> str:
 def merge(target: Message, source: Message) -> None:
     """Lays `source` over `target`, in place: messages merge; scalars and repeated fields that are set replace."""
     for field, value in source.ListFields():
-        if config_checks.is_repeated(value):
+        if config_values.is_repeated(value):
             target.ClearField(field.name)
             getattr(target, field.name).MergeFrom(value)
         elif isinstance(value, Message):
@@ -173,7 +176,7 @@ def _strings(message: Message) -> Iterator[tuple[Message, str, Any]]:
             yield from _strings(value)
         elif isinstance(value, str):
             yield message, field.name, value
-        elif config_checks.is_repeated(value):
+        elif config_values.is_repeated(value):
             if field.message_type is not None:
                 for item in value:
                     yield from _strings(item)
@@ -187,8 +190,7 @@ def _fill_kmax_defaults(config: config_pb2.ExperimentOptions) -> None:
 
     if not config_checks.is_kmax(config.model_options):
         return
-    backbone, options = config.model_options.backbone, config.model_options.max_deeplab
-    backbone.name = backbone.name.lower()
+    options = config.model_options.max_deeplab
     dataset = config.train_dataset_options.dataset or config.eval_dataset_options.dataset
     for name, value in datasets.kmax_defaults(dataset)._asdict().items():
         owner = options if name == "transformer_decoder_drop_path_keep_prob" else options.kmax
@@ -208,22 +210,29 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the resolved config. Exit code 2 and one line on stderr when it is wrong."""
-    parser = _Parser(prog="python -m deeplab2_kmax.config", description="Prints a config as it is after bases and overrides.")
+    parser = _Parser(
+        prog="python -m deeplab2_kmax.config", description="Prints a config as it is after bases and overrides."
+    )
     parser.add_argument("file", help="text file of ExperimentOptions or ModelOptions")
-    parser.add_argument("--override", action="append", default=[], metavar="TEXTPROTO", help="laid over the file; repeatable")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="TEXTPROTO", help="laid over the file; repeatable"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="fills in ${NAME}; repeatable")
-    parser.add_argument("--check", choices=MODES, help="also check what this mode needs: files, placeholders, batch sizes")
+    parser.add_argument(
+        "--check", choices=MODES, help="also check what this mode needs: files, placeholders, batch sizes"
+    )
     parser.add_argument("--num_replicas", type=int, default=1, help="devices that share a batch, for --check")
     args = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")  # of TensorFlow's imports: stderr is for what is wrong with the config
     try:
         config = load(args.file, args.override, variables=parse_variables(args.set))
-        warnings = check(config, args.check, num_replicas=args.num_replicas)
+        notes = check(config, args.check, num_replicas=args.num_replicas)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
     print(to_text(config), end="")
     return 0
 

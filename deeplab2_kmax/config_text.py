@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from deeplab2_kmax import registry
@@ -41,7 +41,7 @@ def parse(text: str, message: M, source: str) -> M:
     except text_format.ParseError as error:
         line, column = error.GetLine() or 1, error.GetColumn() or 1
         where = f"{source}:{line}:{column}"
-        raise ConfigError(f"{where}: {_explain(text, line, column, message.DESCRIPTOR, error)}") from None
+        raise ConfigError(f"{where}: {_explain(text, line, column, message, error)}") from None
 
 
 def field_names(text: str) -> list[str]:
@@ -58,7 +58,7 @@ def find_string(text: str, value: str) -> str:
     return "1:1"
 
 
-def _explain(text: str, line: int, column: int, root: Descriptor, error: text_format.ParseError) -> str:
+def _explain(text: str, line: int, column: int, root: Message, error: text_format.ParseError) -> str:
     lines = text.split("\n")
     offset = sum(len(row) + 1 for row in lines[: line - 1]) + column - 1
     fields: list[str] = []
@@ -66,23 +66,25 @@ def _explain(text: str, line: int, column: int, root: Descriptor, error: text_fo
     for position, fields, got in _walk(text):  # noqa: B007
         if position >= offset:
             break
-    message, field = root, None
+    # "line:column : 'the line': what" -> "what"
+    raw = re.sub(r"^(\d+:\d+ : )?('.*': )?", "", str(error).replace("\n", " "))
+    message: Any = root.DESCRIPTOR
+    field = None
     for depth, name in enumerate(fields):
         field = message.fields_by_name.get(name)
         if field is None:
-            return _unknown_field(name, message)
+            return _unknown_field(name, message) if "no field named" in raw else raw
         if depth < len(fields) - 1:
             if field.message_type is None:
                 break
             message = field.message_type
-    raw = str(error).split(" : ", 1)[-1].replace("\n", " ")
     path = ".".join(fields)
     if field is None:
         return raw
     if "should not have multiple" in raw:
         return f"{path} is set twice"
     if "is specified along with field" in raw:
-        return f"{path}: only one field of {field.containing_oneof.name} can be set, and another one is"
+        return f"{path}: only one of these can be set, and another one is"
     if got == fields[-1]:  # the error is at a name, or at what follows it
         if field.message_type is None or "{" in raw:
             return f"{path}: expected {_expected(field)}; {raw}"
@@ -92,14 +94,16 @@ def _explain(text: str, line: int, column: int, root: Descriptor, error: text_fo
         return f"unknown value {got} of {path}; nearest: {', '.join(registry.nearest(got.upper(), names))}"
     if field.type == FieldDescriptor.TYPE_INT32 and "out of range" in raw:
         return f"{path}: expected an integer of 32 bits, got {got}"
-    if got in ("{", "}", "<", ">", ";", ",") or "Expected" in raw and "string" not in raw:
+    if got in ("{", "}", "<", ">", "[", "]", ";", ","):
         return raw
     return f"{path}: expected {_expected(field)}, got {got}"
 
 
-def _unknown_field(name: str, message: Descriptor) -> str:
+def _unknown_field(name: str, message: Any) -> str:
     near = ", ".join(registry.nearest(name, message.fields_by_name))
-    owners = sorted({owner.name for owner in _messages(config_pb2.ExperimentOptions.DESCRIPTOR) if name in owner.fields_by_name})
+    owners = sorted(
+        {owner.name for owner in _messages(config_pb2.ExperimentOptions.DESCRIPTOR) if name in owner.fields_by_name}
+    )
     elsewhere = f"; it is a field of {', '.join(owners)}" if owners else ""
     return f"unknown field '{name}' in {message.name}; nearest: {near}{elsewhere}"
 
@@ -110,7 +114,7 @@ def _expected(field: FieldDescriptor) -> str:
     return _EXPECTED[field.type]
 
 
-def _messages(message: Descriptor) -> Iterator[Descriptor]:
+def _messages(message: Any) -> Iterator[Any]:
     yield message
     for field in message.fields:
         if field.message_type is not None:

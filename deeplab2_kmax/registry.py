@@ -10,7 +10,8 @@ T = TypeVar("T")
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """The entries of `names` that look most like `name`; all of them, sorted, when none does."""
     names = sorted(names)
-    return difflib.get_close_matches(name, names) or names
+    contained = [other for other in names if name and name.lower() in other.lower()]
+    return difflib.get_close_matches(name, names) or contained or names
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:

@@ -6,12 +6,18 @@ that a checkpoint's restore makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
 from evaluation import segments
+
+# States that count images which could not be scored, and what to say about them.
+FAULTS = {
+    "overflow": "images have more segments than max_segments allows: raise it.",
+    "invalid": "images hold labels that are neither of a class nor void: check num_classes and the label divisor.",
+}
 
 
 class AdditiveMetric(keras.metrics.Metric):
@@ -40,11 +46,44 @@ class AdditiveMetric(keras.metrics.Metric):
             ours, theirs = self._options(), other._options()
             if type(other) is not type(self) or ours != theirs:
                 raise ValueError(
-                    f"Expected metrics of type {type(self).__name__} with {ours}, got {type(other).__name__} with {theirs}."
+                    f"Expected metrics of type {type(self).__name__} with {ours}, "
+                    f"got {type(other).__name__} with {theirs}."
                 )
         for index, variable in enumerate(self.variables):
             # An assignment, because replicated variables do not add outside of a replica.
             variable.assign(tf.add_n([tf.convert_to_tensor(m.variables[index]) for m in [self, *metrics]]))
+
+    def add_images(
+        self,
+        image: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+        y_true: tf.Tensor,
+        y_pred: tf.Tensor,
+        strict: bool,
+    ) -> None:
+        """Adds `image(ground truth [H, W], prediction [H, W])` of every image to the states of the same names.
+
+        The names `overflow` and `invalid` are the image's faults; with `strict` they raise
+        tf.errors.InvalidArgumentError (not under XLA, which leaves assertions out).
+        """
+        y_true, y_pred = as_batch(y_true, y_pred)
+        if y_true.shape[0] == 1:
+            totals = image(y_true[0], y_pred[0])
+        else:
+            zeros = {v.name.split(":")[0]: tf.zeros(v.shape, v.dtype) for v in self.variables}
+            _, totals = tf.while_loop(
+                lambda index, _: index < tf.shape(y_true)[0],
+                lambda index, sums: (
+                    index + 1,
+                    tf.nest.map_structure(tf.add, sums, image(y_true[index], y_pred[index])),
+                ),
+                (tf.constant(0), zeros),
+                parallel_iterations=1,
+            )
+        if strict:
+            for name in FAULTS.keys() & totals.keys():
+                tf.debugging.assert_equal(totals[name], tf.zeros_like(totals[name]), message=FAULTS[name])
+        for name, value in totals.items():
+            getattr(self, name).assign_add(value)
 
     def _options(self) -> dict:
         return {key: value for key, value in self.get_config().items() if key != "name"}
@@ -69,8 +108,3 @@ def as_batch(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     if y_true.shape.rank == 2:
         y_true, y_pred = y_true[tf.newaxis], y_pred[tf.newaxis]
     return y_true, y_pred
-
-
-def assert_none(count: tf.Tensor, message: str) -> None:
-    """Raises tf.errors.InvalidArgumentError where images were left out. XLA leaves assertions out."""
-    tf.debugging.assert_equal(count, tf.zeros_like(count), message=message)

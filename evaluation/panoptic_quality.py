@@ -12,9 +12,6 @@ import tensorflow as tf
 
 from evaluation import additive, segments
 
-_TOO_MANY_SEGMENTS = "An image has more segments than max_segments allows: raise it."
-_UNKNOWN_LABELS = "An image holds labels that are neither of a class nor void: check num_classes and label_divisor."
-
 
 class ImageCounts(NamedTuple):
     """What one image adds to the totals, [C] float64 each."""
@@ -85,26 +82,7 @@ class PanopticQuality(additive.AdditiveMetric):
             ValueError: other types or shapes.
             tf.errors.InvalidArgumentError: `strict`, and an image could not be scored (not under XLA).
         """
-        y_true, y_pred = additive.as_batch(y_true, y_pred)
-        if y_true.shape[0] == 1:
-            totals, overflow, invalid = self._image(y_true[0], y_pred[0])
-        else:
-            per_image = tf.map_fn(
-                lambda maps: self._image(*maps),
-                (y_true, y_pred),
-                fn_output_signature=(ImageCounts(*[tf.float64] * 4), tf.float64, tf.float64),
-                parallel_iterations=1,
-            )
-            totals, overflow, invalid = tf.nest.map_structure(lambda values: tf.reduce_sum(values, axis=0), per_image)
-        if strict:
-            additive.assert_none(overflow, _TOO_MANY_SEGMENTS)
-            additive.assert_none(invalid, _UNKNOWN_LABELS)
-        self.iou.assign_add(totals.iou)
-        self.tp.assign_add(totals.tp)
-        self.fp.assign_add(totals.fp)
-        self.fn.assign_add(totals.fn)
-        self.overflow.assign_add(overflow)
-        self.invalid.assign_add(invalid)
+        self.add_images(self._image, y_true, y_pred, strict)
 
     def result(self) -> dict[str, tf.Tensor]:
         """The values so far, float64 in [0, 1].
@@ -146,16 +124,10 @@ class PanopticQuality(additive.AdditiveMetric):
             "crowd_as_void": self.crowd_as_void,
         }
 
-    def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[ImageCounts, tf.Tensor, tf.Tensor]:
-        """Counts of one image, whether it has too many segments, whether it has unknown labels (0 or 1)."""
+    def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
         found = segments.overlaps(y_true, y_pred, self.labels, max_segments=self.max_segments)
         counts = image_counts(found, self.labels, self.thing_ids, crowd_as_void=self.crowd_as_void)
-        scored = tf.cast(~(found.overflow | found.invalid), tf.float64)
-        return (
-            ImageCounts(*[values * scored for values in counts]),
-            tf.cast(found.overflow, tf.float64),
-            tf.cast(found.invalid, tf.float64),
-        )
+        return segments.scored(found, counts._asdict())
 
 
 def image_counts(
@@ -167,8 +139,8 @@ def image_counts(
     counts = found.counts
     slots = tf.range(tf.shape(counts)[0])
 
-    true_class, true_used = _classes(found.true_labels, labels)
-    pred_class, pred_used = _classes(found.pred_labels, labels)
+    true_class, true_used = segments.slot_classes(found.true_labels, labels)
+    pred_class, pred_used = segments.slot_classes(found.pred_labels, labels)
     crowd = true_used & (found.true_labels % divisor == 0) & tf.gather(is_thing, true_class)
     true_area = tf.reduce_sum(counts, axis=1)
     pred_area = tf.reduce_sum(counts, axis=0)
@@ -209,9 +181,3 @@ def image_counts(
         fp=per_class(false_positive, pred_class),
         fn=per_class(false_negative, true_class),
     )
-
-
-def _classes(slot_labels: tf.Tensor, labels: segments.Labels) -> tuple[tf.Tensor, tf.Tensor]:
-    """The class of every slot (0 for void and unused ones), and which slots hold a segment."""
-    used = (slot_labels >= 0) & (slot_labels < labels.num_classes * labels.label_divisor)
-    return tf.where(used, slot_labels, 0) // labels.label_divisor, used

@@ -54,20 +54,13 @@ class Overlaps(NamedTuple):
 
 def overlaps(y_true: tf.Tensor, y_pred: tf.Tensor, labels: Labels, *, max_segments: int) -> Overlaps:
     """Counts the pixels that segments share: two integer maps of one image, of the same shape, -> Overlaps."""
-    y_true, true_invalid = _normalize(tf.reshape(y_true, [-1]), labels)
-    y_pred, pred_invalid = _normalize(tf.reshape(y_pred, [-1]), labels)
-    if compiling_by_xla():
-        num_labels = labels.num_classes * labels.label_divisor
-        weights = tf.ones_like(y_true)
-        slots = _slots_by_table
-    else:
-        num_labels = None
-        y_true, y_pred, weights = _runs(y_true, y_pred)
-        slots = _slots_by_unique
+    true, pred, pixels = label_pairs(y_true, y_pred)
+    true, true_invalid = normalize(true, labels)
+    pred, pred_invalid = normalize(pred, labels)
     size = max_segments + 1
-    true_labels, true_slots, true_overflow = slots(y_true, num_labels, size)
-    pred_labels, pred_slots, pred_overflow = slots(y_pred, num_labels, size)
-    counts = tf.math.unsorted_segment_sum(weights, true_slots * size + pred_slots, size * size)
+    true_labels, true_slots, true_overflow = _slots(true, labels, size)
+    pred_labels, pred_slots, pred_overflow = _slots(pred, labels, size)
+    counts = tf.math.unsorted_segment_sum(pixels, true_slots * size + pred_slots, size * size)
     return Overlaps(
         true_labels=true_labels,
         pred_labels=pred_labels,
@@ -75,6 +68,21 @@ def overlaps(y_true: tf.Tensor, y_pred: tf.Tensor, labels: Labels, *, max_segmen
         overflow=tf.logical_or(true_overflow, pred_overflow),
         invalid=tf.logical_or(true_invalid, pred_invalid),
     )
+
+
+def label_pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Two integer maps of the same shape as a list: ground truth, prediction and number of pixels, [R] int32 each.
+
+    The entries are runs of equal label pairs in raster order; under XLA, where R must be static, single pixels.
+    """
+    true, pred = tf.reshape(as_int32(y_true), [-1]), tf.reshape(as_int32(y_pred), [-1])
+    if compiling_by_xla():
+        return true, pred, tf.ones_like(true)
+    change = tf.logical_or(true[1:] != true[:-1], pred[1:] != pred[:-1])
+    starts = tf.concat([[0], tf.cast(tf.where(change)[:, 0], tf.int32) + 1], axis=0)
+    starts = starts[: tf.minimum(tf.size(true), tf.size(starts))]  # without a pixel there is no run either
+    lengths = tf.concat([starts[1:], [tf.size(true)]], axis=0)[: tf.size(starts)] - starts
+    return tf.gather(true, starts), tf.gather(pred, starts), lengths
 
 
 def compiling_by_xla() -> bool:
@@ -100,31 +108,41 @@ def as_int32(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(labels, tf.int32)
 
 
-def _normalize(values: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
+def slot_classes(slot_labels: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
+    """The class of every slot of `Overlaps` (0 for void and unused ones), and which slots hold a segment; [K] each."""
+    used = (slot_labels >= 0) & (slot_labels < labels.num_classes * labels.label_divisor)
+    return tf.where(used, slot_labels, 0) // labels.label_divisor, used
+
+
+def scored(found: Overlaps, totals: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What an image adds to float64 totals: nothing but a mark in `overflow` or `invalid` where it is faulty."""
+    sound = tf.cast(~(found.overflow | found.invalid), tf.float64)
+    return {
+        **{name: values * sound for name, values in totals.items()},
+        "overflow": tf.cast(found.overflow, tf.float64),
+        "invalid": tf.cast(found.invalid, tf.float64),
+    }
+
+
+def normalize(values: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
     """Void of any instance, and labels of no class, become -1. Also says whether there were labels of no class."""
     first_void = labels.ignore_label * labels.label_divisor
     end = labels.num_classes * labels.label_divisor
-    values = as_int32(values)
     void = tf.logical_and(values >= first_void, values < first_void + labels.label_divisor)
     known = tf.logical_and(values >= 0, values < end)
     invalid = tf.reduce_any(tf.logical_not(tf.logical_or(void, known)))
     return tf.where(tf.logical_and(known, tf.logical_not(void)), values, _VOID), invalid
 
 
-def _runs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Runs of equal label pairs: labels of both and lengths, [R] each. Not of static shape."""
-    change = tf.logical_or(y_true[1:] != y_true[:-1], y_pred[1:] != y_pred[:-1])
-    num_pixels = tf.size(y_true)
-    starts = tf.concat([[0], tf.cast(tf.where(change)[:, 0], tf.int32) + 1], axis=0)
-    # Without a pixel there is no run either.
-    starts = starts[: tf.minimum(num_pixels, tf.size(starts))]
-    lengths = tf.concat([starts[1:], [num_pixels]], axis=0)[: tf.size(starts)] - starts
-    return tf.gather(y_true, starts), tf.gather(y_pred, starts), lengths
+def _slots(values: tf.Tensor, labels: Labels, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Label of every slot [size], slot of every value (shape of values), whether there are too many."""
+    if compiling_by_xla():
+        return _slots_by_table(values, size, num_labels=labels.num_classes * labels.label_divisor)
+    return _slots_by_unique(values, size)
 
 
-def _slots_by_unique(values: tf.Tensor, num_labels: None, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Label of every slot [size], slot of every value, whether there are too many. Any number of labels, fast."""
-    del num_labels
+def _slots_by_unique(values: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Fast, whatever the number of possible labels."""
     # Void comes first, so that it is there and its slot is 0.
     present, index = tf.unique(tf.concat([[_VOID], values], axis=0))
     order = tf.argsort(present)
@@ -136,14 +154,14 @@ def _slots_by_unique(values: tf.Tensor, num_labels: None, size: int) -> tuple[tf
     return tf.ensure_shape(table, [size]), slots, overflow
 
 
-def _slots_by_table(values: tf.Tensor, num_labels: int, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The same as `_slots_by_unique` with static shapes. Memory grows with the number of possible labels."""
+def _slots_by_table(values: tf.Tensor, size: int, *, num_labels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The same with static shapes; memory grows with the number of possible labels."""
     area = tf.math.unsorted_segment_sum(tf.ones_like(values), values, num_labels)  # leaves out void, which is negative
     present = tf.cast(area > 0, tf.int32)
     slot_of_label = prefix_sum(present)  # void is slot 0
     overflow = slot_of_label[-1] > size - 1
     slot_of_label = tf.minimum(slot_of_label, size - 1)
-    # Each slot has one label, so a sum finds it; labels that are not there go nowhere.
+    # Labels that are not there have slot -1 and go nowhere.
     table = tf.math.unsorted_segment_max(
         tf.range(num_labels, dtype=tf.int32), tf.where(present > 0, slot_of_label, -1), size
     )

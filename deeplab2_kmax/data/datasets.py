@@ -1,6 +1,6 @@
 """Data set descriptors: classes, things, ignore label, label divisor, video and depth, and their table.
 
-A class table is a JSON file `classes/<name>.json`: a list with one entry per class, in the order of the ids 0, 1, 2, ...:
+A class table is a JSON file `classes/<name>.json`: a list with one entry per class, in the order of ids 0, 1, ...:
 `{"id": 11, "name": "person", "color": [220, 20, 60], "thing": true, "eval_id": 24}`. `id` is the class in the records,
 `eval_id` the id the data set's own files and official evaluation use. A data set whose void counts as a class (COCO,
 ADE20K) lists it as class 0; otherwise the ignore label lies outside the table.
@@ -36,6 +36,7 @@ class Dataset:
     has_depth: bool = False
     ignore_depth: int = 0  # stored depth value that means "no depth"
     camera_names: tuple[str, ...] = ()
+    empty_shards: bool = False  # the converter may write shards without records
     split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)  # examples
 
     @property
@@ -130,6 +131,7 @@ _ROWS = (
         ignore_label=32,
         is_video=True,
         has_depth=True,
+        empty_shards=True,
         split_sizes={"train": 2000, "val": 250, "test": 250},
     ),
     # Reuses the colours of Cityscapes by class number although the classes differ.
@@ -140,6 +142,7 @@ _ROWS = (
         label_divisor=65536,
         is_video=True,
         has_depth=True,
+        empty_shards=True,
         split_sizes={"train": 19120, "val": 4070, "test": 4340},
     ),
     _dataset(
@@ -152,9 +155,7 @@ _ROWS = (
     _dataset("ade20k_panoptic", "ade20k_panoptic", ignore_label=0, split_sizes={"train": 20210, "val": 2000}),
     _dataset("wod_pvps_image_panoptic_seg", "wod_pvps", **_WOD, split_sizes=_WOD_SIZES),
     _dataset("wod_pvps_depth_video_panoptic_seg", "wod_pvps", **_WOD, has_depth=True, split_sizes=_WOD_SIZES),
-    _dataset(
-        "wod_pvps_image_panoptic_seg_multicam", "wod_pvps", **_WOD, camera_names=CAMERAS, split_sizes=_WOD_SIZES
-    ),
+    _dataset("wod_pvps_image_panoptic_seg_multicam", "wod_pvps", **_WOD, camera_names=CAMERAS, split_sizes=_WOD_SIZES),
     _dataset(
         "wod_pvps_depth_video_panoptic_seg_multicam",
         "wod_pvps",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import Union
+from collections.abc import Callable
+from typing import TypeVar, Union
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +38,8 @@ RAW, ZLIB, PNG32 = "raw", "zlib", "png32"
 MAP_FORMATS = (RAW, ZLIB, PNG32)
 
 _SIZE = "{}x{}"
+
+Tensors = TypeVar("Tensors")  # a tensor or a structure of tensors
 
 
 def encode_example(
@@ -152,15 +155,19 @@ def parse_example(
         HEIGHT: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         WIDTH: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
     }
-    parsed = tf.io.parse_single_example(serialized, schema)
+    parsed = attempt(
+        lambda data: tf.io.parse_single_example(data, schema),
+        serialized,
+        otherwise={key: tf.constant(feature.default_value, feature.dtype) for key, feature in schema.items()},
+    )
     source = tf.convert_to_tensor(source)
     name = parsed[FILENAME]
     checks = [
-        tf.debugging.Assert(tf.strings.length(parsed[key]) > 0, [source, name, f"has no feature {key}"])
+        tf.debugging.Assert(tf.strings.length(parsed[key]) > 0, [source, name, f"feature {key} is missing or empty"])
         for key in required
     ]
     height, width = tf.cast(parsed[HEIGHT], tf.int32), tf.cast(parsed[WIDTH], tf.int32)
-    checks.append(tf.debugging.Assert(tf.minimum(height, width) > 0, [source, name, f"has no {HEIGHT} and {WIDTH}"]))
+    checks.append(tf.debugging.Assert(tf.minimum(height, width) > 0, [source, name, f"{HEIGHT} or {WIDTH} is missing"]))
     with tf.control_dependencies([check for check in checks if check is not None]):
         sample = {key: tf.identity(parsed[feature]) for key, feature in strings.items()}
         for key, feature in images.items():
@@ -211,30 +218,18 @@ def _encode_map(values: np.ndarray, size: tuple[int, int], map_format: str, what
 def _decode_image(
     encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, source: tf.Tensor, name: tf.Tensor, feature: str
 ) -> tf.Tensor:
-    image = _try_decode_image(encoded)
+    def decode(data: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_image(data, channels=3, expand_animations=False), [None, None, 3])
+
+    image = attempt(decode, encoded, otherwise=tf.zeros([0, 0, 3], tf.uint8))
     size = tf.shape(image)[:2]
-    check_decoded = tf.debugging.Assert(
-        tf.size(image) > 0, [source, name, f"{feature} is not a readable JPEG or PNG of", tf.strings.length(encoded), "bytes"]
-    )
-    check_size = tf.debugging.Assert(
+    decoded = tf.debugging.Assert(tf.size(image) > 0, [source, name, f"{feature} is not a readable JPEG or PNG"])
+    fits = tf.debugging.Assert(
         tf.reduce_all(size == tf.stack([height, width])) | (tf.size(image) == 0),
         [source, name, f"{feature} has size", size, f"but {HEIGHT} and {WIDTH} say", height, width],
     )
-    with tf.control_dependencies([check for check in (check_decoded, check_size) if check is not None]):
+    with tf.control_dependencies([check for check in (decoded, fits) if check is not None]):
         return tf.identity(image)
-
-
-def _try_decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """The image [h, w, 3] uint8, or an empty one when it is broken: the error of the decoder names no record."""
-
-    def decode(data: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(data, channels=3, expand_animations=False)
-        return tf.ensure_shape(image, [None, None, 3])
-
-    nothing = tf.zeros([0, 0, 3], tf.uint8)
-    attempt = tf.data.Dataset.from_tensors(encoded).map(decode).ignore_errors()
-    fallback = tf.data.Dataset.from_tensors(nothing)
-    return attempt.concatenate(fallback).take(1).get_single_element()
 
 
 def _decode_map(
@@ -248,26 +243,43 @@ def _decode_map(
 ) -> tf.Tensor:
     """An int32 map [height, width, 1]."""
 
-    def from_raw() -> tf.Tensor:
-        # decode_raw wants whole numbers; anything else is reported below by its size.
-        whole = tf.strings.substr(encoded, 0, tf.strings.length(encoded) // 4 * 4)
-        return tf.io.decode_raw(whole, tf.int32)
+    def from_raw(data: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_raw(data, tf.int32)
 
-    def from_zlib() -> tf.Tensor:
-        return tf.io.decode_raw(tf.io.decode_compressed(encoded, compression_type="ZLIB"), tf.int32)
+    def from_zlib(data: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_raw(tf.io.decode_compressed(data, compression_type="ZLIB"), tf.int32)
 
-    def from_png() -> tf.Tensor:
-        return tf.reshape(tf.bitcast(tf.io.decode_png(encoded, channels=4), tf.int32), [-1])
+    def from_png(data: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.bitcast(tf.io.decode_png(data, channels=4), tf.int32), [-1])
+
+    def decode(data: tf.Tensor) -> tf.Tensor:
+        return tf.case(
+            [(map_format == ZLIB, lambda: from_zlib(data)), (map_format == PNG32, lambda: from_png(data))],
+            default=lambda: from_raw(data),
+        )
 
     known = tf.debugging.Assert(
         tf.reduce_any(map_format == list(MAP_FORMATS)),
         [source, name, f"{feature} has format", map_format, f"but only {', '.join(MAP_FORMATS)} are read"],
     )
     with tf.control_dependencies([known] if known is not None else []):
-        values = tf.case([(map_format == ZLIB, from_zlib), (map_format == PNG32, from_png)], default=from_raw)
+        values = attempt(decode, encoded, otherwise=tf.zeros([0], tf.int32))
     fits = tf.debugging.Assert(
-        (tf.size(values) == height * width) & ((map_format != RAW) | (tf.strings.length(encoded) == 4 * height * width)),
-        [source, name, f"{feature} holds", tf.size(values), "values but the image has", height, "x", width, "pixels"],
-    )
+        tf.size(values) == height * width,
+        [
+            source, name, f"{feature} holds", tf.size(values), "readable values of",
+            tf.strings.length(encoded), "bytes, but the image has", height, "x", width, "pixels",
+        ],
+    )  # fmt: skip
     with tf.control_dependencies([fits] if fits is not None else []):
         return tf.reshape(values, [height, width, 1])
+
+
+def attempt(function: Callable[[tf.Tensor], Tensors], argument: tf.Tensor, *, otherwise: Tensors) -> Tensors:
+    """`function(argument)`, or `otherwise`, of the same structure, where that fails.
+
+    The errors of TensorFlow's readers and decoders do not say which record they met. With this the caller can.
+    """
+    plain = tf.autograph.experimental.do_not_convert(function)
+    tried = tf.data.Dataset.from_tensors(argument).map(plain).ignore_errors()
+    return tried.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()

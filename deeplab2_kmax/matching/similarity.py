@@ -11,9 +11,7 @@ import tensorflow as tf
 _EPSILON = 1e-5
 
 
-def dice(
-    mask_probabilities: tf.Tensor, rows: tf.Tensor, areas: tf.Tensor, counted: tf.Tensor
-) -> tf.Tensor:
+def dice(mask_probabilities: tf.Tensor, rows: tf.Tensor, areas: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
     """Soft Dice of ground-truth and predicted masks.
 
     Args:

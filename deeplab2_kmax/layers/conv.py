@@ -1,0 +1,316 @@
+"""Convolutions and dense layers, alone or followed by norm and activation.
+
+In inference a batch norm is folded into the kernel before it, so a convolution, its norm and its activation are one
+product with a bias; freezing the variables then leaves plain biased convolutions. Strided convolutions pad both sides
+alike, as DeepLab2 does, where TensorFlow's `SAME` would move by one pixel for even sizes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.layers import activations, shapes
+from deeplab2_kmax.layers import norm as norms
+
+
+def build_child(layer: keras.layers.Layer, shape: Any) -> None:
+    """Creates the variables of a child layer that its parent does not call itself."""
+    if not layer.built:
+        with tf.name_scope(layer.name):
+            layer.build(tf.TensorShape(shape))
+
+
+def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: activations.Activation) -> tf.Tensor:
+    """x [..., C] times kernel [C, D], plus bias [D], activated: [..., D]."""
+    kernel = tf.cast(kernel, x.dtype)
+    y = tf.linalg.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+    if bias is not None:
+        y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+    return tf.reshape(activation(y), shapes.of(x)[:-1] + [kernel.shape[1]])
+
+
+class Conv(keras.layers.Layer):
+    """A 2-D convolution: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters]."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        use_bias: bool = False,
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [self.kernel_size, self.kernel_size, tf.TensorShape(input_shape)[-1], self.filters]
+        self.kernel = self.add_weight(
+            "kernel", shape=shape, initializer=self.kernel_initializer, dtype="float32", experimental_autocast=False
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", shape=[self.filters], initializer="zeros", dtype="float32", experimental_autocast=False
+            )
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        return self.convolve(x, self.kernel, self.bias, training=training)
+
+    def convolve(
+        self,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        bias: tf.Tensor | None,
+        activation: activations.Activation = activations.identity,
+        training: bool | None = False,
+    ) -> tf.Tensor:
+        """This convolution with another kernel and bias, for example with a norm folded in."""
+        if self.kernel_size == 1:
+            if self.stride > 1:
+                x = x[:, :: self.stride, :: self.stride]
+            return dense(x, kernel[0, 0], bias, activation)
+        kernel = tf.cast(kernel, x.dtype)
+        if self.dilation > 1 and training:
+            # Off oneDNN and GPU, TensorFlow has no gradient for a dilated kernel: this one goes through space-to-batch.
+            y = tf.nn.convolution(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=self.dilation)
+        else:
+            y = tf.nn.conv2d(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=self.dilation)
+        if bias is not None:
+            y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+        return activation(y)
+
+
+class DepthwiseConv(keras.layers.Layer):
+    """A convolution of every channel by itself: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        use_bias: bool = False,
+        depthwise_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.use_bias = use_bias
+        self.depthwise_initializer = depthwise_initializer
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        channels = tf.TensorShape(input_shape)[-1]
+        self.depthwise_kernel = self.add_weight(
+            "depthwise_kernel",
+            shape=[self.kernel_size, self.kernel_size, channels, 1],
+            initializer=self.depthwise_initializer,
+            dtype="float32",
+            experimental_autocast=False,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", shape=[channels], initializer="zeros", dtype="float32", experimental_autocast=False
+            )
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        return self.convolve(x, self.depthwise_kernel, self.bias)
+
+    def convolve(
+        self,
+        x: tf.Tensor,
+        kernel: tf.Tensor,
+        bias: tf.Tensor | None,
+        activation: activations.Activation = activations.identity,
+    ) -> tf.Tensor:
+        """This convolution with another kernel [k, k, C, 1] and bias [C]."""
+        strides = [1, self.stride, self.stride, 1]
+        rates = [self.dilation] * 2
+        y = tf.nn.depthwise_conv2d(
+            _pad_strided(x, self), tf.cast(kernel, x.dtype), strides, _padding(self), None, rates
+        )
+        if bias is not None:
+            y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
+        return activation(y)
+
+
+class ConvNormAct(keras.layers.Layer):
+    """Convolution without bias -> norm -> activation (None: none). `gamma` is the norm's initial scale."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 1,
+        *,
+        norm: norms.Norm,
+        activation: activations.OptionalActivation = None,
+        stride: int = 1,
+        dilation: int = 1,
+        gamma: float = 1.0,
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.conv = Conv(
+            filters, kernel_size, stride=stride, dilation=dilation, kernel_initializer=kernel_initializer, name="conv"
+        )
+        self.norm = norm(gamma=gamma, name="norm")
+        self.activation = activations.get(activation)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        build_child(self.conv, input_shape)
+        build_child(self.norm, [None, None, None, self.conv.filters])
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        if training or not isinstance(self.norm, norms.BatchNorm):
+            return self.activation(self.norm(self.conv(x, training=training), training=training))
+        scale, offset = self.norm.affine()
+        return self.conv.convolve(x, self.conv.kernel * scale, offset, self.activation)
+
+
+class DepthwiseNormAct(keras.layers.Layer):
+    """Depthwise convolution without bias -> norm -> activation."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        *,
+        norm: norms.Norm,
+        activation: activations.OptionalActivation = None,
+        stride: int = 1,
+        dilation: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.conv = DepthwiseConv(kernel_size, stride=stride, dilation=dilation, name="conv")
+        self.norm = norm(name="norm")
+        self.activation = activations.get(activation)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        build_child(self.conv, input_shape)
+        build_child(self.norm, [None, None, None, tf.TensorShape(input_shape)[-1]])
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        if training or not isinstance(self.norm, norms.BatchNorm):
+            return self.activation(self.norm(self.conv(x, training=training), training=training))
+        scale, offset = self.norm.affine()
+        return self.conv.convolve(x, self.conv.depthwise_kernel * scale[:, tf.newaxis], offset, self.activation)
+
+
+class SeparableConvNormAct(keras.layers.Layer):
+    """Depthwise k x k -> norm -> activation -> 1x1 -> norm -> activation: the activation follows both halves."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        *,
+        norm: norms.Norm,
+        activation: activations.OptionalActivation = None,
+        dilation: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.depthwise = DepthwiseNormAct(kernel_size, norm=norm, activation=activation, dilation=dilation)
+        self.pointwise = ConvNormAct(filters, norm=norm, activation=activation)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        build_child(self.depthwise, input_shape)
+        build_child(self.pointwise, input_shape)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        return self.pointwise(self.depthwise(x, training=training), training=training)
+
+
+class Dense(keras.layers.Layer):
+    """x [..., C] times a kernel plus a bias: [..., filters]."""
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        use_bias: bool = True,
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [tf.TensorShape(input_shape)[-1], self.filters]
+        self.kernel = self.add_weight(
+            "kernel", shape=shape, initializer=self.kernel_initializer, dtype="float32", experimental_autocast=False
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", shape=[self.filters], initializer="zeros", dtype="float32", experimental_autocast=False
+            )
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return dense(x, self.kernel, self.bias, activations.identity)
+
+
+class DenseNormAct(keras.layers.Layer):
+    """Dense without bias -> norm -> activation, on [..., C]; DeepLab2's convolution of kernel size 1 on sequences."""
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        norm: norms.Norm,
+        activation: activations.OptionalActivation = None,
+        gamma: float = 1.0,
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.conv = Dense(filters, use_bias=False, kernel_initializer=kernel_initializer, name="conv")
+        self.norm = norm(gamma=gamma, name="norm")
+        self.activation = activations.get(activation)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        rank = tf.TensorShape(input_shape).rank
+        build_child(self.conv, input_shape)
+        build_child(self.norm, [None] * (rank - 1) + [self.conv.filters])
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        if training or not isinstance(self.norm, norms.BatchNorm):
+            return self.activation(self.norm(self.conv(x), training=training))
+        scale, offset = self.norm.affine()
+        return dense(x, self.conv.kernel * scale, offset, self.activation)
+
+
+def _padding(layer: Conv | DepthwiseConv) -> str:
+    return "SAME" if layer.stride == 1 else "VALID"
+
+
+def _pad_strided(x: tf.Tensor, layer: Conv | DepthwiseConv) -> tf.Tensor:
+    total = (layer.kernel_size - 1) * layer.dilation
+    if layer.stride == 1 or total == 0:
+        return x
+    around = [total // 2, total - total // 2]
+    return tf.pad(x, [[0, 0], around, around, [0, 0]])

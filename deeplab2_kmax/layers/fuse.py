@@ -1,0 +1,42 @@
+"""Sums features of various sizes and widths after bringing each to one target (MaX-DeepLab, 2021, arXiv 2012.00759)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.layers import activations, conv, resize, shapes
+from deeplab2_kmax.layers import norm as norms
+
+
+class ResizedFuse(keras.layers.Layer):
+    """Two un-activated features to the size of the second and `channels` channels, summed, un-activated.
+
+    A feature that has the channels is only resized, not activated; another one is activated, projected and resized.
+    """
+
+    def __init__(self, channels: int, *, norm: norms.Norm, activation: activations.Activation, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.norm_factory = norm
+        self.activation = activation
+
+    def build(self, input_shape: Any) -> None:
+        coarse, fine = (tf.TensorShape(shape)[-1] for shape in input_shape)
+        self.coarse = self._projection(coarse)
+        self.fine = self._projection(fine)
+        self.built = True
+
+    def _projection(self, channels: int) -> conv.ConvNormAct | None:
+        return None if channels == self.channels else conv.ConvNormAct(self.channels, norm=self.norm_factory)
+
+    def call(self, features: tuple[tf.Tensor, tf.Tensor], training: bool | None = False) -> tf.Tensor:
+        coarse, fine = features
+        size = shapes.of(fine)[1:3]
+        if self.coarse is not None:
+            coarse = self.coarse(self.activation(coarse), training=training)
+        if self.fine is not None:
+            fine = self.fine(self.activation(fine), training=training)
+        return resize.bilinear(coarse, (size[0], size[1])) + fine

@@ -1,0 +1,186 @@
+"""A trained model as one function for serving: pictures of any size in, maps of the same size out, weights inside.
+
+Preprocessing and its undoing are those of evaluation. Weights become constants, so that TensorFlow folds batch norms into
+kernels and keeps kernels in the layout its CPU kernels want.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2 as session_config_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.eager import wrap_function
+from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.grappler import tf_optimizer
+
+from deeplab2_kmax import architectures, config as configs
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.checkpoints import restore
+from deeplab2_kmax.data import preprocess
+from deeplab2_kmax.models import outputs
+from deeplab2_kmax.postprocess import mask_merging
+from deeplab2_kmax.protos import config_pb2, trainer_pb2
+from deeplab2_kmax.structures import MaskTransformerOutput
+
+# Where a training checkpoint keeps the running average of the weights, if there is one.
+AVERAGES = "averages"
+PRECISIONS = {
+    "float32": trainer_pb2.TrainerOptions.FLOAT32,
+    "bfloat16": trainer_pb2.TrainerOptions.BFLOAT16,
+}
+# Maps of pixels; everything else a network gives stays on its own grid.
+MAPS = ("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores")
+
+Network = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+def load_model(
+    config: config_pb2.ExperimentOptions,
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    precision: str = "float32",
+) -> keras.Model:
+    """Builds the model of a resolved config and loads a checkpoint into it, ours or DeepLab2's.
+
+    If the checkpoint holds a running average of the weights, that is what is loaded.
+
+    Args:
+        config: as `load_config` returns it.
+        checkpoint: prefix, or a folder, of which the newest is taken. None: random weights.
+        precision: "float32", or "bfloat16" for layers that compute in bfloat16.
+
+    Raises:
+        ValueError: the config cannot be exported, or a variable is missing in the checkpoint.
+    """
+    configs.check(config, mode="export")
+    config = _with_precision(config, precision)
+    model = architectures.build_model(config)
+    model.build_variables()
+    if checkpoint is None:
+        return model
+    report = restore.load_initial(model, checkpoint)
+    if report.missing or report.mismatched:
+        lacking = [*report.missing, *report.mismatched]
+        raise ValueError(
+            f"{checkpoint} lacks {len(lacking)} variables of the model, for example {lacking[0]}: was it trained with "
+            "this config? Nothing was exported."
+        )
+    _load_averages(model, checkpoint)
+    return model
+
+
+def freeze(
+    model: keras.Model,
+    config: config_pb2.ExperimentOptions,
+    *,
+    batch_size: int | None = 1,
+    include_logits: bool = False,
+) -> Network:
+    """The model as a graph with its weights as constants: images [B, H, W, 3] float32 -> named outputs.
+
+    (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS, and with `include_logits` all that DeepLab2 gives.
+    """
+    height, width = config.eval_dataset_options.crop_size
+    classes = architectures.dataset_of(config).mask_classes()
+    postprocess = mask_merging.build(config.evaluator_options, classes)
+    names: list[str] = []
+
+    def network(images: tf.Tensor) -> list[tf.Tensor]:
+        if include_logits:
+            named = outputs.deeplab2_outputs(model(images, training=False))
+        else:
+            prediction = model.predict_masks(images)
+            maps = postprocess(prediction, (height, width))
+            named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, None, (), maps))
+            named = {name: named[name] for name in MAPS}
+        names[:] = sorted(named)
+        return [tf.identity(named[name], name=name) for name in names]
+
+    signature = [tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")]
+    traced = tf.function(network, input_signature=signature).get_concrete_function()
+    frozen = _fold_constants(convert_to_constants.convert_variables_to_constants_v2(traced, lower_control_flow=False))
+    return lambda images: dict(zip(names, frozen(images)))
+
+
+def serve(network: Network, config: config_pb2.ExperimentOptions, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Runs a network on images [B, h, w, 3] of any size and type, values 0..255; maps come back at that size."""
+    options = config.eval_dataset_options
+    crop = preprocess.Sides(*options.crop_size)
+    raw_size = tf.shape(images)[1:3]
+    size = preprocess.resized_size(
+        raw_size[0],
+        raw_size[1],
+        min_size=preprocess.parse_sides(options.min_resize_value, "min_resize_value"),
+        max_size=preprocess.parse_sides(options.max_resize_value, "max_resize_value") or crop,
+        factor=options.resize_factor,
+    )
+    # A side of an extremely long picture must not vanish, nor exceed the crop after rounding up to the factor.
+    size = tf.clip_by_value(size, 1, tf.constant(crop, tf.int32))
+    resized = tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)
+    padding = tf.constant(crop, tf.int32) - size
+    padded = tf.pad(
+        resized, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]], constant_values=tf.constant(preprocess.FILL)
+    )
+    padded = tf.ensure_shape(padded, [images.shape[0], crop.height, crop.width, 3])
+    return {
+        name: _to_raw_size(value, size, raw_size) if name in MAPS else value for name, value in network(padded).items()
+    }
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Bytes of a JPEG, PNG, BMP or (the first frame of) a GIF file -> uint8 [h, w, 3]. EXIF is not read."""
+    return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+
+
+def _with_precision(config: config_pb2.ExperimentOptions, precision: str) -> config_pb2.ExperimentOptions:
+    if precision not in PRECISIONS:
+        raise ValueError(f"Unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    changed = config_pb2.ExperimentOptions()
+    changed.CopyFrom(config)
+    changed.trainer_options.precision = PRECISIONS[precision]
+    return changed
+
+
+def _load_averages(model: keras.Model, checkpoint: str | os.PathLike[str]) -> None:
+    path = os.fspath(checkpoint)
+    reader = tf.train.load_checkpoint(path)
+    keys = {key for key in reader.get_variable_to_shape_map() if key.startswith(f"{AVERAGES}/")}
+    if not keys:
+        return
+    for name, variable in restore.variable_paths(model).items():
+        key = next((key for key in keys if key.endswith(f"/{name}/.ATTRIBUTES/VARIABLE_VALUE")), None)
+        if key is not None:
+            variable.assign(reader.get_tensor(key))
+
+
+def _to_raw_size(values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[B, H, W] -> [B, h, w]: the kept part at the top left, by nearest neighbour; scores too, as in evaluation."""
+    values = values[:, : kept[0], : kept[1], tf.newaxis]
+    return tf.raw_ops.ResizeNearestNeighbor(images=values, size=size, align_corners=True)[..., 0]
+
+
+def _fold_constants(frozen: Any) -> Any:
+    """The same function with products of constants done once and for all, so that loading a model is quick."""
+    config = session_config_pb2.ConfigProto()
+    rewrites = config.graph_options.rewrite_options
+    rewrites.optimizers[:] = ["constfold", "pruning"]
+    rewrites.meta_optimizer_iterations = 1
+    rewrites.min_graph_nodes = -1
+    graph_def, names_in, names_out = frozen.graph.as_graph_def(), _names(frozen.inputs), _names(frozen.outputs)
+    meta_graph = meta_graph_pb2.MetaGraphDef()
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        meta_graph.CopyFrom(tf.compat.v1.train.export_meta_graph(graph_def=graph_def, graph=graph))
+    fetches = meta_graph.collection_def["train_op"].node_list.value
+    fetches.extend([*names_in, *names_out])
+    folded = tf_optimizer.OptimizeGraph(config, meta_graph)
+    result = wrap_function.function_from_graph_def(folded, names_in, names_out)
+    return result
+
+
+def _names(tensors: Sequence[tf.Tensor]) -> list[str]:
+    return [tensor.name for tensor in tensors]

@@ -1,0 +1,180 @@
+"""The k-means transformer decoder of kMaX-DeepLab (2022, arXiv 2207.04044)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from deeplab2_kmax import structures
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.layers import activations, attention, conv, kmeans_attention
+from deeplab2_kmax.layers import drop_path as drop_paths
+from deeplab2_kmax.layers import norm as norms
+
+# Blocks on the pixel features of strides 32, 16 and 8.
+BLOCKS = (2, 2, 2)
+
+
+class ClusterStep(NamedTuple):
+    """What one block did."""
+
+    centers: tf.Tensor  # [B, N, C], after the block
+    assignment: tf.Tensor  # [B, h, w] int32, the cluster that every pixel chose
+    prediction: structures.MaskPrediction | None  # of the block's own predictor, where it was asked for
+
+
+class Clusters(NamedTuple):
+    """What the decoder found."""
+
+    class_features: tf.Tensor  # [B, N, C]
+    mask_features: tf.Tensor  # [B, N, C]
+    steps: tuple[ClusterStep, ...]  # one per block
+
+
+class KMaXBlock(keras.layers.Layer):
+    """One k-means step and one self-attention step of the cluster centres, then a feed-forward network.
+
+    pixels [B, h, w, D] un-activated, centers [B, N, cluster_channels] -> ClusterStep. With `predict` the block's
+    predictor says all it can; without it, in inference, only what the assignment needs.
+
+    Args:
+        predictor: a heads.masks.MaskPredictor of this block's own.
+        filters: keys have `filters` channels, values and bottlenecks twice as many.
+        hidden: channels of the feed-forward network.
+        drop_path: chance to leave out each of the three updates, drawn separately.
+    """
+
+    def __init__(
+        self,
+        num_clusters: int,
+        *,
+        predictor: Any,
+        cluster_channels: int = 256,
+        filters: int = 128,
+        hidden: int = 2048,
+        num_heads: int = 8,
+        norm: norms.Norm,
+        activation: activations.Activation,
+        drop_path: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.activation = activation
+        self.split = [filters, filters, 2 * filters]
+        width = 2 * filters
+        dense = conv.DenseNormAct
+        self.memory_conv1 = dense(width, norm=norm, activation=activation)
+        self.pixel_conv1 = dense(width, norm=norm, activation=activation)
+        self.memory_qkv = dense(4 * filters, norm=norm, kernel_initializer=_scaled(width))
+        self.pixel_value = dense(width, norm=norm, kernel_initializer=_scaled(width))
+        self.predictor = predictor
+        self.kmeans = kmeans_attention.KMeansUpdate(num_clusters, cluster_channels, norm=norm)
+        self.memory_attention = attention.MultiHeadAttention(
+            filters, width, num_heads=num_heads, norm=norm, activation=activation
+        )
+        self.memory_conv3 = dense(cluster_channels, norm=norm, gamma=0.0)
+        self.feed_forward = attention.FeedForward(cluster_channels, hidden, norm=norm, activation=activation)
+        self.kmeans_drop_path = drop_paths.DropPath(drop_path)
+        self.memory_drop_path = drop_paths.DropPath(drop_path)
+        self.feed_forward_drop_path = drop_paths.DropPath(drop_path)
+
+    def build(self, input_shape: Any) -> None:
+        # Inference never calls the predictor as a whole, but its variables belong to the model.
+        self.predictor.build_variables(self.pixel_conv1.conv.filters)
+        self.built = True
+
+    def call(
+        self, pixels: tf.Tensor, centers: tf.Tensor, predict: bool = False, training: bool | None = False
+    ) -> ClusterStep:
+        memory = self.memory_conv1(centers, training=training)
+        pixels = self.pixel_conv1(self.activation(pixels), training=training)
+        query, key, value = tf.split(self.memory_qkv(memory, training=training), self.split, axis=-1)
+
+        prediction = None
+        if predict or training:
+            prediction = self.predictor(pixels, memory, memory, training=training)
+            mask_logits = prediction.mask_logits
+        else:
+            mask_logits = self.predictor.assignment_logits(pixels, memory)
+        # No gradient passes the arg-max: the masks learn from their own loss.
+        assignment = kmeans_attention.assign(mask_logits)
+
+        update = self.kmeans(self.pixel_value(pixels, training=training), assignment, training=training)
+        update = self.kmeans_drop_path(update, training=training)
+        attended = self.memory_attention(query, key, value, training=training)
+        attended = self.memory_conv3(attended, training=training)
+        centers = self.activation(centers + update + self.memory_drop_path(attended, training=training))
+        update = self.feed_forward(centers, training=training)
+        centers = self.activation(centers + self.feed_forward_drop_path(update, training=training))
+        return ClusterStep(centers, assignment, prediction)
+
+
+class KMaXTransformerDecoder(keras.layers.Layer):
+    """Un-activated pixel features of strides 32, 16 and 8 -> Clusters.
+
+    Args:
+        num_clusters: N, the mask slots.
+        make_predictor: makes the mask predictor of a block.
+        blocks: blocks on each of the features.
+        Others: as for KMaXBlock.
+
+    Raises:
+        ValueError: `blocks` are not three counts of which the sum is positive.
+    """
+
+    def __init__(
+        self,
+        num_clusters: int = 128,
+        *,
+        make_predictor: Callable[[], Any],
+        blocks: Sequence[int] = BLOCKS,
+        cluster_channels: int = 256,
+        norm: norms.Norm,
+        activation: activations.Activation,
+        block_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if len(blocks) != 3 or min(blocks) < 0 or sum(blocks) == 0:
+            raise ValueError(f"transformer_decoder_blocks has 3 counts, not all 0, but got {list(blocks)}.")
+        self.num_clusters = num_clusters
+        self.cluster_channels = cluster_channels
+        # Index of the feature that each block reads.
+        self.levels = [level for level, count in enumerate(blocks) for _ in range(count)]
+        self.blocks = [
+            KMaXBlock(
+                num_clusters,
+                predictor=make_predictor(),
+                cluster_channels=cluster_channels,
+                norm=norm,
+                activation=activation,
+                **(block_options or {}),
+            )
+            for _ in self.levels
+        ]
+        self.class_projection = conv.DenseNormAct(cluster_channels, norm=norm, activation=activation)
+        self.mask_projection = conv.DenseNormAct(cluster_channels, norm=norm, activation=activation)
+
+    def build(self, input_shape: Any) -> None:
+        self.cluster_centers = self.add_weight(
+            "cluster_centers",
+            shape=[1, self.num_clusters, self.cluster_channels],
+            initializer=keras.initializers.TruncatedNormal(stddev=1.0),
+        )
+        self.built = True
+
+    def call(self, features: Sequence[tf.Tensor], predict: bool = False, training: bool | None = False) -> Clusters:
+        centers = tf.tile(tf.cast(self.cluster_centers, features[0].dtype), [tf.shape(features[0])[0], 1, 1])
+        steps = []
+        for level, block in zip(self.levels, self.blocks):
+            steps.append(block(features[level], centers, predict=predict, training=training))
+            centers = steps[-1].centers
+        class_features = self.class_projection(centers, training=training)
+        mask_features = self.mask_projection(centers, training=training)
+        return Clusters(class_features, mask_features, tuple(steps))
+
+
+def _scaled(inputs: int) -> keras.initializers.Initializer:
+    return keras.initializers.TruncatedNormal(stddev=inputs**-0.5)

@@ -1,0 +1,216 @@
+"""Mean intersection over union and pixel accuracy of class maps.
+
+"The Cityscapes Dataset", Cordts et al., 2016, arXiv 1604.01685 (also the instance-weighted IoU of things).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from evaluation import additive, segments
+
+VARIANTS = ("present", "all", "stq")
+
+
+class MeanIoU(additive.AdditiveMetric):
+    """Intersection over union per class, and means over classes, from one confusion matrix of all pixels.
+
+    Ground truth of the ignored class does not count. A predicted ignored class is a miss of the true class. What the
+    mean runs over:
+
+    - `present`: classes with any pixel in ground truth or prediction (Cityscapes pixel level, Keras);
+    - `all`: all classes, absent ones count 0 (ADE20K scene parsing);
+    - `stq`: as `present`, and one more class of IoU 0 if any valid pixel is predicted void (the IoU term of STQ).
+
+    An image with other classes is not scored; the result `invalid` counts such images.
+    """
+
+    def __init__(self, num_classes: int, ignore_label: int, *, variant: str = "present", name: str = "mean_iou"):
+        """Makes the metric for classes [0, num_classes); `ignore_label` may be one of them or lie outside.
+
+        Raises:
+            ValueError: an unknown variant.
+        """
+        super().__init__(name=name)
+        if variant not in VARIANTS:
+            raise ValueError(f"Expected variant to be one of {', '.join(VARIANTS)}, got {variant!r}.")
+        self.labels = segments.Labels(int(num_classes), int(ignore_label), label_divisor=1).check()
+        self.variant = variant
+        size = self.labels.num_classes + 1
+        self.confusion = self.add_total("confusion", (size, size))
+        self.invalid = self.add_total("invalid")
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, *, strict: bool = False) -> None:
+        """Adds the class maps of one image [H, W] or several [B, H, W]; integers.
+
+        Raises:
+            ValueError: other types or shapes.
+            tf.errors.InvalidArgumentError: `strict`, and an image holds unknown classes (not under XLA).
+        """
+        self.add_images(self._image, y_true, y_pred, strict)
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """The values so far, float64 in [0, 1].
+
+        `iou` is the mean over `n` classes (0 if there is none; nan for variant `stq`), `accuracy` the share of correct
+        pixels among those with a valid ground truth (0 if there is none), `iou_per_class` [C] (nan where a class is
+        in neither map), `confusion` [C + 1, C + 1] (rows ground truth, columns prediction, last index void), `invalid`
+        the number of images left out.
+        """
+        confusion = tf.convert_to_tensor(self.confusion)
+        tp, fn, fp = _counts(confusion)
+        union = tp + fp + fn
+        iou = tf.math.divide_no_nan(tp, union)
+        present = tf.reduce_sum(tf.cast(union > 0.0, tf.float64))
+        if self.variant == "all":
+            classes = range(self.labels.num_classes)
+            count = tf.constant(len([i for i in classes if i != self.labels.ignore_label]), tf.float64)
+        elif self.variant == "stq":
+            count = present + tf.cast(tf.reduce_sum(confusion[:-1, -1]) > 0.0, tf.float64)
+        else:
+            count = present
+        mean = tf.math.divide_no_nan(tf.reduce_sum(iou), count)
+        if self.variant == "stq":
+            mean = tf.where(count > 0.0, mean, _nan())
+        return {
+            "iou": mean,
+            "n": count,
+            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(tp), tf.reduce_sum(confusion[:-1])),
+            "iou_per_class": tf.where(union > 0.0, iou, _nan()),
+            "confusion": confusion,
+            "invalid": tf.convert_to_tensor(self.invalid),
+        }
+
+    def get_config(self) -> dict:
+        """The arguments of `__init__`."""
+        return {
+            "name": self.name,
+            "num_classes": self.labels.num_classes,
+            "ignore_label": self.labels.ignore_label,
+            "variant": self.variant,
+        }
+
+    def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
+        confusion, invalid = _confusion(y_true, y_pred, self.labels)
+        return {
+            "confusion": tf.where(invalid, tf.zeros_like(confusion), confusion),
+            "invalid": tf.cast(invalid, tf.float64),
+        }
+
+
+class InstanceWeightedIoU(additive.AdditiveMetric):
+    """iIoU of Cityscapes: the IoU of things where every instance weighs the same, whatever its size.
+
+    A pixel of an instance weighs `mean size of the class / size of the instance`. Crowds have no instances and add
+    nothing but, as everywhere in valid ground truth, false positives.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_label: int,
+        label_divisor: int,
+        mean_sizes: Mapping[int, float],
+        *,
+        max_segments: int = 512,
+        name: str = "instance_weighted_iou",
+    ):
+        """Makes the metric.
+
+        Args:
+            num_classes: C.
+            ignore_label: class of void.
+            label_divisor: ground-truth labels are `class * label_divisor + instance`.
+            mean_sizes: thing class id -> pixels of an average instance.
+            max_segments: capacity per image; images beyond it are left out and counted in `overflow`.
+            name: name of the metric.
+        """
+        super().__init__(name=name)
+        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
+        self.mean_sizes = {int(key): float(value) for key, value in mean_sizes.items()}
+        self.max_segments = int(max_segments)
+        self.hits = self.add_total("hits", (num_classes,))
+        self.misses = self.add_total("misses", (num_classes,))
+        self.fp = self.add_total("fp", (num_classes,))
+        self.overflow = self.add_total("overflow")
+        self.invalid = self.add_total("invalid")
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, *, strict: bool = False) -> None:
+        """Adds one image [H, W] or several [B, H, W]: panoptic ground-truth labels, predicted *classes*.
+
+        Raises:
+            ValueError: other types or shapes.
+            tf.errors.InvalidArgumentError: `strict`, and an image could not be scored (not under XLA).
+        """
+        self.add_images(self._image, y_true, y_pred, strict)
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """`iiou_per_class` [C] (nan for stuff and where there is nothing), `iiou` the mean over `n` classes."""
+        hits, misses, fp = (tf.convert_to_tensor(v) for v in (self.hits, self.misses, self.fp))
+        is_thing = tf.constant([i in self.mean_sizes for i in range(self.labels.num_classes)])
+        union = hits + misses + fp
+        occurs = is_thing & (union > 0.0)
+        iiou = tf.where(occurs, tf.math.divide_no_nan(hits, union), 0.0)
+        count = tf.reduce_sum(tf.cast(occurs, tf.float64))
+        return {
+            "iiou": tf.math.divide_no_nan(tf.reduce_sum(iiou), count),
+            "n": count,
+            "iiou_per_class": tf.where(occurs, iiou, _nan()),
+            "overflow": tf.convert_to_tensor(self.overflow),
+            "invalid": tf.convert_to_tensor(self.invalid),
+        }
+
+    def get_config(self) -> dict:
+        """The arguments of `__init__`."""
+        return {
+            "name": self.name,
+            **self.labels._asdict(),
+            "mean_sizes": self.mean_sizes,
+            "max_segments": self.max_segments,
+        }
+
+    def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
+        num_classes, divisor = self.labels.num_classes, self.labels.label_divisor
+        found = segments.overlaps(y_true, y_pred * divisor, self.labels, max_segments=self.max_segments)
+        mean_size = tf.constant([self.mean_sizes.get(i, 0.0) for i in range(num_classes)], tf.float64)
+        true_class, used = segments.slot_classes(found.true_labels, self.labels)
+        pred_class, _ = segments.slot_classes(found.pred_labels, self.labels)
+        same = (true_class[:, tf.newaxis] == pred_class) & (found.pred_labels >= 0)
+        hit = tf.reduce_sum(tf.where(same, found.counts, 0), axis=1)
+        area = tf.reduce_sum(found.counts, axis=1)
+        instance = used & (found.true_labels % divisor > 0)
+        weight = tf.where(
+            instance, tf.math.divide_no_nan(tf.gather(mean_size, true_class), tf.cast(area, tf.float64)), 0
+        )
+        hits = tf.math.unsorted_segment_sum(weight * tf.cast(hit, tf.float64), true_class, num_classes)
+        misses = tf.math.unsorted_segment_sum(weight * tf.cast(area - hit, tf.float64), true_class, num_classes)
+        wrong = tf.where(~same & used[:, tf.newaxis], found.counts, 0)
+        wrong = tf.where(found.pred_labels >= 0, tf.reduce_sum(wrong, axis=0), 0)
+        fp = tf.math.unsorted_segment_sum(tf.cast(wrong, tf.float64), pred_class, num_classes)
+        return segments.scored(found, {"hits": hits, "misses": misses, "fp": fp})
+
+
+def _confusion(y_true: tf.Tensor, y_pred: tf.Tensor, labels: segments.Labels) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels per true class (row) and predicted class (column) [C + 1, C + 1] float64, void last; unknown classes?"""
+    size = labels.num_classes + 1
+    true, pred, pixels = segments.label_pairs(y_true, y_pred)
+    true, true_invalid = segments.normalize(true, labels)
+    pred, pred_invalid = segments.normalize(pred, labels)
+    void = labels.num_classes
+    cells = tf.where(true < 0, void, true) * size + tf.where(pred < 0, void, pred)
+    counts = tf.math.unsorted_segment_sum(pixels, cells, size * size)
+    return tf.cast(tf.reshape(counts, [size, size]), tf.float64), true_invalid | pred_invalid
+
+
+def _counts(confusion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """True positive, missed and wrongly predicted pixels per class, [C] each."""
+    tp = tf.linalg.diag_part(confusion)[:-1]
+    missed = tf.reduce_sum(confusion[:-1], axis=1) - tp
+    wrong = tf.reduce_sum(confusion[:-1, :-1], axis=0) - tp
+    return tp, missed, wrong
+
+
+def _nan() -> tf.Tensor:
+    return tf.constant(float("nan"), tf.float64)

@@ -1,0 +1,111 @@
+"""Every shipped config loads; DeepLab2's own files load and mean the same."""
+
+import pytest
+
+from deeplab2_kmax import config
+from deeplab2_kmax.protos import config_pb2, dataset_pb2, evaluator_pb2, model_pb2, trainer_pb2
+from tests.configs import catalogue, resolved
+
+SCHEMA = (resolved.GOLDEN.parent / "deeplab2_schema.txt").read_text().splitlines()[1:]
+TYPES = {2: "float", 5: "int32", 8: "bool", 9: "string"}
+CATALOGUE = catalogue.configs()
+OF_DEEPLAB2 = {
+    "coco/kmax_deeplab/resnet50": "coco/kmax_deeplab/kmax_meta_r50_os32",
+    "coco/kmax_deeplab/axial_resnet50": "coco/kmax_deeplab/kmax_meta_axial_r50_os32",
+    "cityscapes/kmax_deeplab/resnet50": "cityscapes/kmax_deeplab/kmax_meta_r50_os32",
+    "cityscapes/kmax_deeplab/axial_resnet50": "cityscapes/kmax_deeplab/kmax_meta_axial_r50_os32",
+    "ade20k/kmax_deeplab/resnet50": "ade20k/kmax_deeplab/kmax_meta_r50_os32",
+    "ade20k/kmax_deeplab/resnet50_1281": "ade20k/kmax_deeplab/kmax_meta_r50_os32_res1281",
+}
+
+
+def message_type(name):
+    outer, _, inner = name.partition(".")
+    for module in (config_pb2, model_pb2, trainer_pb2, evaluator_pb2, dataset_pb2):
+        if hasattr(module, outer):
+            return getattr(getattr(module, outer), inner) if inner else getattr(module, outer)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("row", SCHEMA, ids=lambda row: row.split()[0])
+def test_field_is_that_of_deeplab2(row):
+    path, number, label, kind, default = row.split()
+    message, _, name = path.rpartition(".")
+    field = message_type(message).DESCRIPTOR.fields_by_name[name]
+    value = getattr(message_type(message)(), name)
+    assert field.number == int(number)
+    assert (field.message_type.name if field.message_type else TYPES[field.type]) == kind
+    assert (label in ("repeated", "packed")) == hasattr(value, "extend")
+    assert (label == "packed") == field.GetOptions().packed
+    assert (label == "oneof") == (field.containing_oneof is not None)
+    if default != "-":
+        expected = {"bool": lambda: default == "true", "string": lambda: default.strip('"')}.get(kind)
+        assert field.default_value == pytest.approx(expected() if expected else float(default))
+
+
+def test_every_addition_is_beyond_deeplab2s_numbers():
+    known = {row.split()[0] for row in SCHEMA}
+    for message in {row.split()[0].rpartition(".")[0] for row in SCHEMA}:
+        for field in message_type(message).DESCRIPTOR.fields:
+            assert f"{message}.{field.name}" in known or field.number >= 1000
+
+
+def test_every_addition_is_documented():
+    page = (resolved.ROOT / "docs/configs.md").read_text()
+    known = {row.split()[0] for row in SCHEMA}
+    messages = {row.split()[0].rpartition(".")[0] for row in SCHEMA} | {"ModelOptions.KMaXOptions"}
+    for message in messages:
+        for field in message_type(message).DESCRIPTOR.fields:
+            assert f"{message}.{field.name}" in known or f"{field.name}`" in page, f"docs/configs.md lacks {field.name}"
+
+
+def test_catalogue_is_complete():
+    assert len(CATALOGUE) == 62
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_deeplab2_file_loads(name, tmp_path):
+    path = tmp_path / "config.textproto"
+    path.write_text(catalogue.text_of(name, CATALOGUE[name]))
+    loaded = config.load(path)
+    config.check(loaded)
+    expected = CATALOGUE[name]
+    if name.endswith("example_kitti-step_motion_deeplab"):
+        expected = config_pb2.ExperimentOptions(model_options=expected.model_options)
+    if loaded.model_options.HasField("max_deeplab"):  # what load adds
+        loaded.model_options.max_deeplab.ClearField("kmax")
+        if not expected.model_options.max_deeplab.HasField("transformer_decoder_drop_path_keep_prob"):
+            loaded.model_options.max_deeplab.ClearField("transformer_decoder_drop_path_keep_prob")
+    assert loaded == expected
+
+
+@pytest.mark.parametrize("name", OF_DEEPLAB2)
+def test_hyperparameters_are_the_published_ones(name, tmp_path):
+    path = tmp_path / "config.textproto"
+    path.write_text(catalogue.text_of("", CATALOGUE[OF_DEEPLAB2[name]]))
+    theirs, ours = config.load(path), config.load(resolved.CONFIGS / f"{name}.textproto")
+    for each in (theirs, ours):
+        each.ClearField("experiment_name")
+        for data in (each.train_dataset_options, each.eval_dataset_options):
+            data.ClearField("file_pattern")
+            if not data.increase_small_instance_weights:  # then neither field has a meaning
+                data.ClearField("increase_small_instance_weights")
+                data.ClearField("small_instance_weight")
+    assert config.to_text(ours) == config.to_text(theirs)
+
+
+@pytest.mark.parametrize("name", resolved.shipped())
+def test_shipped_config_resolves_to_its_golden_text(name):
+    hint = "if the change is meant: python -m tests.configs.resolved"
+    assert resolved.golden_path(name).is_file(), hint
+    assert resolved.text_of(name) == resolved.golden_path(name).read_text(), hint
+
+
+@pytest.mark.parametrize("name", resolved.shipped())
+def test_shipped_config_uses_every_setting(name):
+    assert config.check(config.load(resolved.CONFIGS / f"{name}.textproto")) == []
+
+
+def test_every_golden_text_has_its_config():
+    golden = {str(path.relative_to(resolved.GOLDEN).with_suffix("")) for path in resolved.GOLDEN.rglob("*.textproto")}
+    assert golden == set(resolved.shipped())

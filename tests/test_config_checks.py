@@ -1,0 +1,126 @@
+import re
+
+import pytest
+
+from deeplab2_kmax import config
+from tests import shared
+
+COCO = shared.ROOT / "configs/coco/kmax_deeplab/resnet50.textproto"
+MAX = "model_options { max_deeplab { %s } }"
+KMAX = "model_options { max_deeplab { kmax { %s } } }"
+TRAIN = "train_dataset_options { %s }"
+SOLVER = "trainer_options { solver_options { %s } }"
+
+WRONG = [
+    (
+        'model_options { backbone { name: "kmax_resnet5O" } }',
+        "model_options.backbone.name: expected the name of a backbone, got 'kmax_resnet5O'; nearest: kmax_resnet50",
+    ),
+    (
+        TRAIN % 'dataset: "coco"',
+        "train_dataset_options.dataset: expected the name of a data set, got 'coco'; nearest: coco_panoptic",
+    ),
+    (
+        TRAIN % "crop_size: [1280, 1281]",
+        "train_dataset_options.crop_size: expected [height, width], each k * 32 + 1, got [1280, 1281]; "
+        "nearest: [1281, 1281]",
+    ),
+    (TRAIN % "crop_size: 1281", "train_dataset_options.crop_size: expected [height, width]"),
+    (TRAIN % "max_resize_value: 1282", "train_dataset_options.max_resize_value: expected at most the crop size"),
+    (TRAIN % "min_resize_value: [1, 2, 3]", "train_dataset_options.min_resize_value: expected at most two values"),
+    (TRAIN % "augmentations { min_scale_factor: 3 }", "train_dataset_options.augmentations.min_scale_factor: expected"),
+    (TRAIN % "use_two_frames: true", "train_dataset_options.use_two_frames: expected false"),
+    (
+        TRAIN % "max_thing_id: 129",
+        "train_dataset_options.max_thing_id: expected at most 128: the label divisor of 'coco_panoptic' is 256",
+    ),
+    (
+        TRAIN % "max_thing_id: 256 augmentations { panoptic_copy_paste { panoptic_copy_paste_scale: 0 } }",
+        "train_dataset_options.max_thing_id: expected at most 255",
+    ),
+    (
+        KMAX % "num_mask_slots: 256",
+        "model_options.max_deeplab.kmax.num_mask_slots: expected fewer than the label divisor",
+    ),
+    (
+        MAX % "auxiliary_semantic_head { output_channels: 133 }",
+        "model_options.max_deeplab.auxiliary_semantic_head.output_channels: expected 134, the classes of "
+        "train_dataset_options.dataset 'coco_panoptic', got 133",
+    ),
+    (KMAX % "pixel_decoder_blocks: [1, 1]", "model_options.max_deeplab.kmax.pixel_decoder_blocks: expected 4 numbers"),
+    (KMAX % "transformer_decoder_blocks: 6", "model_options.max_deeplab.kmax.transformer_decoder_blocks: expected 3"),
+    (KMAX % "num_heads: 3", "model_options.max_deeplab.kmax.transformer_decoder_filters: expected a multiple of"),
+    (KMAX % "highest_stride: 8", "model_options.max_deeplab.kmax.highest_stride: expected one of 2, 4, got 8"),
+    ("model_options { decoder { atrous_rates: 6 } }", "model_options.decoder.atrous_rates: expected three rates"),
+    (
+        'model_options { decoder { feature_key: "res5" } }',
+        "model_options.decoder.feature_key: expected 'feature_semantic'",
+    ),
+    (
+        'model_options { backbone { name: "resnet50" } }',
+        "model_options.max_deeplab.kmax: expected a backbone whose name begins with kmax_",
+    ),
+    (SOLVER % "training_number_of_steps: 10", "trainer_options.solver_options.warmup_steps: expected fewer than"),
+    (SOLVER % "poly_end_learning_rate: 1", "trainer_options.solver_options.poly_end_learning_rate: expected at most"),
+    (
+        'trainer_options { loss_options { semantic_loss { name: "l1" } } }',
+        "trainer_options.loss_options.semantic_loss.name: expected 'softmax_cross_entropy', got 'l1'",
+    ),
+    (
+        'trainer_options { loss_options { pq_style_loss { name: "mse" } } }',
+        "trainer_options.loss_options.pq_style_loss.name: expected no name, only a weight, got 'mse'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "problem"), WRONG, ids=[override for override, _ in WRONG])
+def test_wrong_config_is_refused(override, problem, tmp_path):
+    # From the resolved text, so that options of kMaX-DeepLab are set whatever the override says.
+    path = tmp_path / "resolved.textproto"
+    path.write_text(config.to_text(config.load(COCO)))
+    with pytest.raises(config.ConfigError, match=re.escape(problem)) as error:
+        config.load(path, [override])
+    assert "\n" not in str(error.value)
+
+
+def test_all_problems_are_named():
+    overrides = [SOLVER % "base_learning_rate: -1", TRAIN % "batch_size: 0"]
+    with pytest.raises(
+        config.ConfigError, match=r"base_learning_rate: .* \(also wrong: train_dataset_options.batch_size"
+    ):
+        config.load(COCO, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("evaluator_options { eval_scales: [0.5, 1] }", "evaluator_options.eval_scales"),
+        ("evaluator_options { add_flipped_images: true }", "evaluator_options.add_flipped_images"),
+        ("evaluator_options { nms_kernel: 7 }", "evaluator_options.nms_kernel"),
+        ('evaluator_options { transformer_post_processing: "pixelwise" }', "evaluator_options.maskwise_postprocessing"),
+        ("model_options { backbone { output_stride: 16 } }", "model_options.backbone.output_stride"),
+        ("model_options { backbone { stem_width_multiplier: 2 } }", "model_options.backbone.stem_width_multiplier"),
+        ('model_options { backbone { pretrained_weights: "x" } }', "model_options.backbone.pretrained_weights"),
+        ("trainer_options { loss_options { center_loss { } } }", "trainer_options.loss_options.center_loss"),
+        (SOLVER % "weight_decay: 1", "trainer_options.solver_options.weight_decay"),
+        (SOLVER % "clip_gradient_norm: 1", "trainer_options.solver_options.clip_gradient_norm"),
+        (SOLVER % 'optimizer: "sgd"', "trainer_options.solver_options.adamw_weight_decay"),
+        ("eval_dataset_options { augmentations { } }", "eval_dataset_options.augmentations"),
+        (TRAIN % "crop_size: [65, 65] max_resize_value: 65", "model_options.max_deeplab.semantic_sample_k is 4096"),
+    ],
+)
+def test_settings_that_deeplab2_reads_over_are_warnings(override, field):
+    warnings = config.check(config.load(COCO, [override]))
+    assert any(warning.startswith(field) for warning in warnings), warnings
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "evaluator_options { eval_scales: 1 }",
+        "model_options { backbone { output_stride: 32 } }",
+        'model_options { backbone { drop_path_schedule: "linear" } }',
+    ],
+)
+def test_what_changes_nothing_is_no_warning(override):
+    assert config.check(config.load(COCO, [override])) == []
