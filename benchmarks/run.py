@@ -25,13 +25,6 @@ if __name__ == "__main__":
 
 BENCHMARKS = ("import_time", "matching", "metrics", "data_pipeline", "prediction", "train_step")
 
-_ONLY = flags.DEFINE_list("only", [], f"Benchmarks to run, of: {', '.join(BENCHMARKS)}. Default: all.")
-_REPEATS = flags.DEFINE_integer("repeats", 10, "Measurements behind every median.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write. Default: standard output only.")
-_TIMEOUT = flags.DEFINE_integer("timeout", 1200, "Seconds after which a benchmark is given up.", lower_bound=1)
-# How this program calls itself for one benchmark.
-_CHILD = flags.DEFINE_string("child", None, "Internal: run this module here and write its result to --output.")
-
 
 def collect(names: list[str], *, repeats: int, timeout: int) -> dict:
     """Runs benchmarks one after the other; what is missing or fails stands in the result with the reason."""
@@ -63,19 +56,20 @@ def _in_child(name: str, repeats: int, timeout: int) -> dict:
 
 def main(argv: list[str]) -> int:
     """Prints the JSON; the exit code is 1 where a benchmark is missing or failed."""
-    if _CHILD.value:
-        result = importlib.import_module(f"benchmarks.{_CHILD.value}").run(repeats=_REPEATS.value)
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(result))
+    options = flags.FLAGS
+    if options.child:
+        result = importlib.import_module(f"benchmarks.{options.child}").run(repeats=options.repeats)
+        pathlib.Path(options.output).write_text(json.dumps(result))
         return 0
-    unknown = [name for name in _ONLY.value if name not in BENCHMARKS]
+    unknown = [name for name in options.only if name not in BENCHMARKS]
     if len(argv) > 1 or unknown:
         print(f"run: unknown argument {(argv[1:] or unknown)[0]!r}; see --help.", file=sys.stderr)
         return 2
-    found = collect(_ONLY.value or list(BENCHMARKS), repeats=_REPEATS.value, timeout=_TIMEOUT.value)
+    found = collect(options.only or list(BENCHMARKS), repeats=options.repeats, timeout=options.timeout)
     text = json.dumps(found, indent=1)
     print(text)
-    if _OUTPUT.value:
-        output = pathlib.Path(_OUTPUT.value)
+    if options.output:
+        output = pathlib.Path(options.output)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text + "\n")
     failed = [name for name, outcome in found["benchmarks"].items() if outcome["status"] != "ok"]
@@ -84,5 +78,14 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _define_flags() -> None:
+    flags.DEFINE_list("only", [], f"Benchmarks to run, of: {', '.join(BENCHMARKS)}. Default: all.")
+    flags.DEFINE_integer("repeats", 10, "Measurements behind every median.", lower_bound=1)
+    flags.DEFINE_string("output", None, "JSON file to write. Default: standard output only.")
+    flags.DEFINE_integer("timeout", 1200, "Seconds after which a benchmark is given up.", lower_bound=1)
+    flags.DEFINE_string("child", None, "Internal, how this program calls itself: run this module, result to --output.")
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

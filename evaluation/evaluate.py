@@ -10,7 +10,8 @@ import json
 import pathlib
 import sys
 
-sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from absl import app, flags, logging
 
@@ -19,18 +20,6 @@ from evaluation import metric_set, saved_maps
 
 TASKS = ("panoptic", "semantic", "instance", "video_panoptic", "step", "depth_video_panoptic", "depth")
 FORMATS = ("coco", "png")
-
-_TASK = flags.DEFINE_enum("task", None, TASKS, "What to score. Scored so far: panoptic, semantic.", required=True)
-_GROUNDTRUTH = flags.DEFINE_string(
-    "groundtruth", None, "coco: JSON file (or folder with one), its PNGs beside it. png: folder.", required=True
-)
-_PREDICTION = flags.DEFINE_string("prediction", None, "The same for the predictions.", required=True)
-_FORMAT = flags.DEFINE_enum(
-    "format", "coco", FORMATS, "coco: COCO panoptic JSON and PNGs. png: folders of PNGs with the class of every pixel."
-)
-_CATEGORIES = flags.DEFINE_string("categories", None, "coco: JSON list of categories, if the ground truth has none.")
-_DATASET = flags.DEFINE_string("dataset", None, "png: data set that says what the classes are.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the results.")
 
 
 def evaluate(
@@ -89,20 +78,21 @@ def evaluate(
 
 def main(argv: list[str]) -> None:
     """Prints a table and writes the JSON file."""
+    options = flags.FLAGS
     if len(argv) > 1:
         raise ValueError(f"Unknown argument {argv[1]!r}; every input is a flag, see --help.")
     found = evaluate(
-        _TASK.value,
-        _GROUNDTRUTH.value,
-        _PREDICTION.value,
-        file_format=_FORMAT.value,
-        categories=_CATEGORIES.value,
-        dataset=_DATASET.value,
+        options.task,
+        options.groundtruth,
+        options.prediction,
+        file_format=options.format,
+        categories=options.categories,
+        dataset=options.dataset,
     )
-    print(f"{found['num_images']} images, {_TASK.value}, percent")
+    print(f"{found['num_images']} images, {options.task}, percent")
     print(metric_set.table(found["summary"], found["per_class"]))
-    if _OUTPUT.value:
-        output = pathlib.Path(_OUTPUT.value)
+    if options.output:
+        output = pathlib.Path(options.output)
         output.parent.mkdir(parents=True, exist_ok=True)
         found["per_class"] = [row._asdict() for row in found["per_class"]]
         output.write_text(json.dumps(found, indent=1) + "\n")
@@ -111,6 +101,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """The program: bad input is one line and exit code 2."""
+    _define_flags()
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -126,6 +117,21 @@ def run() -> None:
         return 0
 
     app.run(guarded, flags_parser=parse)
+
+
+def _define_flags() -> None:
+    # In a function, because importing this module must not add flags to another program.
+    flags.DEFINE_enum("task", None, TASKS, "What to score; panoptic and semantic so far.", required=True)
+    flags.DEFINE_string(
+        "groundtruth", None, "coco: JSON file (or folder with one), its PNGs beside it. png: folder.", required=True
+    )
+    flags.DEFINE_string("prediction", None, "The same for the predictions.", required=True)
+    flags.DEFINE_enum(
+        "format", "coco", FORMATS, "coco: COCO panoptic JSON and PNGs. png: folders of PNGs with the class per pixel."
+    )
+    flags.DEFINE_string("categories", None, "coco: JSON list of categories, if the ground truth has none.")
+    flags.DEFINE_string("dataset", None, "png: data set that says what the classes are.")
+    flags.DEFINE_string("output", None, "JSON file for the results.")
 
 
 def _complain(error: Exception) -> int:

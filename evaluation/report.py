@@ -6,7 +6,6 @@ Needs NumPy and Pillow only, so a report can be written where there is no Tensor
 from __future__ import annotations
 
 import base64
-import colorsys
 import html
 import io
 import json
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from deeplab2_kmax import visualize
 from evaluation import charts
 
 _PICTURE_WIDTH = 720
@@ -50,21 +50,20 @@ class ClusterMaps(NamedTuple):
 def read_metrics(path: str | pathlib.Path) -> list[dict]:
     """The records of a run's `metrics.jsonl`: one JSON object per line with a `step` and flat scalar names.
 
-    A last line that was cut off, as by a kill, is left out.
+    A line that was cut off by a kill is left out.
 
     Raises:
-        ValueError: another line is not a JSON object with a step.
+        ValueError: a line is not a JSON object with a step.
     """
     records = []
-    lines = pathlib.Path(path).read_text().splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
+            if line.startswith("{") and not line.endswith("}"):
+                continue
             raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:60]!r}.") from error
         if not isinstance(record, dict) or "step" not in record:
             raise ValueError(f"{path}, line {number}: expected a JSON object with a 'step', got {line[:60]!r}.")
@@ -190,17 +189,6 @@ def write_report(
     return path
 
 
-def cluster_colors(cluster_ids: np.ndarray) -> np.ndarray:
-    """Integers [h, w] as colours [h, w, 3] uint8: any two small numbers are far apart in hue."""
-    present, inverse = np.unique(cluster_ids, return_inverse=True)
-    golden = 0.61803398875
-    table = [
-        colorsys.hsv_to_rgb((int(i) * golden) % 1.0, 0.45 + 0.3 * ((int(i) // 3) % 2), 0.93 - 0.2 * (int(i) % 2))
-        for i in present
-    ]
-    return (np.array(table) * 255.0).astype(np.uint8)[inverse.reshape(np.shape(cluster_ids))]
-
-
 def _section(title: str, lead: str, parts: Iterable[str]) -> str:
     body = "".join(parts)
     if not body:
@@ -227,7 +215,7 @@ def _cluster_maps(sample: ClusterMaps) -> str:
     height, width = sample.image.shape[:2]
     pictures = [_picture(sample.image, "input", width=480)]
     for index, ids in enumerate(sample.maps, start=1):
-        colors = Image.fromarray(cluster_colors(np.asarray(ids)))
+        colors = Image.fromarray(visualize.cluster_colors(np.asarray(ids)))
         resized = np.asarray(colors.resize((width, height), Image.Resampling.NEAREST))
         caption = f"layer {index}: {len(np.unique(ids))} clusters in use"
         pictures.append(_picture(resized, caption, width=480, lossless=True))

@@ -12,8 +12,8 @@ import tensorflow as tf
 def create(*, num_gpus: int = 0, master: str | None = None) -> tf.distribute.Strategy:
     """The strategy of a run; it wins in this order: `master`, TF_CONFIG, `num_gpus`.
 
-    `master` is a TPU's name or its grpc address ("" or "local": a TPU of this machine); `num_gpus` 0 means the CPU, n the
-    GPUs 0..n-1. TF_CONFIG naming several machines makes them work together, each with its `num_gpus`.
+    `master` is a TPU's name or its grpc address ("" or "local": a TPU of this machine); `num_gpus` 0 means the CPU, n
+    the GPUs 0..n-1. TF_CONFIG naming several machines makes them work together, each with its `num_gpus`.
 
     Raises:
         ValueError: a negative number of GPUs, more than there are, or a TF_CONFIG or TPU that cannot be used.
@@ -60,38 +60,22 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     return f"{replicas} x {devices[0].split(':')[0]} ({kind}{machines})"
 
 
-def per_replica_batch(batch_size: int, strategy: tf.distribute.Strategy, *, name: str) -> int:
-    """The share of a global batch that each replica gets.
-
-    Raises:
-        ValueError: the batch is not divisible.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise ValueError(
-            f"{name}.batch_size is {batch_size}, which {replicas} devices cannot share equally: "
-            f"use a multiple of {replicas}."
-        )
-    return batch_size // replicas
-
-
 def distribute(
-    strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset], per_replica: int
+    strategy: tf.distribute.Strategy, make: Callable[[int, int, int], tf.data.Dataset]
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """A data set whose elements are one batch for each replica.
+    """A data set whose elements hold one batch for each replica.
 
-    `make(num_shards, shard)` gives a machine's share of every global batch.
+    `make(num_shards, shard, replicas)` gives what one machine feeds its replicas, one batch each, in turn.
     """
-    if strategy.num_replicas_in_sync == 1:
-        return make(1, 0)
-
-    def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        dataset = make(context.num_input_pipelines, context.input_pipeline_id)
-        if context.num_replicas_in_sync == context.num_input_pipelines:
-            return dataset
-        return dataset.rebatch(per_replica, drop_remainder=True)
-
-    return strategy.distribute_datasets_from_function(of_machine)
+    if strategy.num_replicas_in_sync == 1 and "CPU" in strategy.extended.worker_devices[0]:
+        return make(1, 0, 1)
+    return strategy.distribute_datasets_from_function(
+        lambda context: make(
+            context.num_input_pipelines,
+            context.input_pipeline_id,
+            context.num_replicas_in_sync // context.num_input_pipelines,
+        )
+    )
 
 
 def _tf_config() -> dict:

@@ -1,8 +1,8 @@
 """Adam, AdamW and SGD with momentum, over variables that are grouped once: decayed or not, backbone or not.
 
-AdamW is the one of "Decoupled Weight Decay Regularization" (2019, arXiv 1711.05101) as DeepLab2 (reference) applies it: the
-decay is the plain learning rate times the weight, before the Adam step. The backbone may have a learning rate of its own;
-one optimizer holds both, with the same result as two.
+AdamW is the one of "Decoupled Weight Decay Regularization" (2019, arXiv 1711.05101) as DeepLab2 (reference) applies it:
+the decay is the plain learning rate times the weight, before the Adam step. The backbone may have a learning rate of its
+own; one optimizer holds both, with the same result as two.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def clip(gradients: Sequence[tf.Tensor], norm: tf.Tensor, largest: float) -> lis
 
 
 def l2_loss(factor: float, backbone: Iterable[tf.Variable]) -> tf.Tensor:
-    """`factor` / 2 * sum of the squares of the backbone's kernels (DeepLab2 has the option, but never adds the term)."""
+    """`factor` / 2 * sum of squares of the backbone's kernels (DeepLab2 has the option, but never adds the term)."""
     kernels = [variable for variable in backbone if variable.name.split(":")[0].endswith("kernel")]
     return factor * tf.add_n([tf.nn.l2_loss(tf.cast(kernel, tf.float32)) for kernel in kernels])
 
@@ -135,7 +135,7 @@ class Adam(Solver):
 
     SLOTS = ("m", "v")
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-    # Keras accumulates v with 1 - b2 rounded in float64, the kernel below in float32: their square roots differ by this.
+    # Keras accumulates v with 1 - b2 from float64, the kernel below from float32: their square roots differ by this.
     KERAS = float(np.sqrt((1.0 - np.float32(BETA2)) / (1.0 - BETA2)))
 
     def descend(self, gradient, variable, rate, slots):

@@ -12,7 +12,6 @@ import tensorflow as tf
 from absl import logging
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import drop_path
 from deeplab2_kmax.protos import trainer_pb2
 from trainer import averages as averages_lib
 from trainer import optimizers
@@ -61,7 +60,7 @@ class Trainer(orbit.AbstractTrainer):
         """Keeps what a step needs.
 
         Args:
-            model: images [B, H, W, 3] -> output; its variables exist.
+            model: (images [B, H, W, 3], training=..., seed=...) -> output; its variables exist.
             loss: see `Loss`; must give a `total_loss`.
             optimizer: built for the model's trainable variables.
             solver: clipping, accumulation, L2.
@@ -174,8 +173,7 @@ class Trainer(orbit.AbstractTrainer):
         seed = _fold(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
         parts = self._strategy.num_replicas_in_sync * self._accumulation
         with tf.GradientTape() as tape:
-            with drop_path.seeded(_fold(seed, 0)):
-                output = self._model(batch["image"], training=True)
+            output = self._model(batch["image"], training=True, seed=_fold(seed, 0))
             losses = self._loss(output, batch, seed=_fold(seed, 1))
             means = {name: tf.reduce_mean(tf.cast(values, tf.float32)) for name, values in losses.items()}
             if self._solver.weight_decay and self._solver.optimizer != "adamw":

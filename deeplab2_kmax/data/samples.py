@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     min_size: Sides | None
     max_size: Sides | None
     resize_factor: int
-    resizes: bool  # False: training without a resize option
+    resizes: bool  # False: training, and nothing would change
     scales: tuple[float, float, float]  # lowest, highest, step
     autoaugment: Callable[..., tf.Tensor] | None
     paste: copy_paste.Options | None
@@ -87,6 +87,9 @@ def plan(
         )
         paste.check()
     weighted = options.increase_small_instance_weights
+    lists_set = bool(
+        options.min_resize_value or options.max_resize_value
+    )  # a factor alone does nothing, as in DeepLab2
     policy = augmentations.autoaugment_policy_name
     return Plan(
         dataset=dataset,
@@ -95,7 +98,7 @@ def plan(
         min_size=min_size,
         max_size=max_size or (None if training else crop),
         resize_factor=options.resize_factor,
-        resizes=not training or bool(options.min_resize_value) or bool(options.max_resize_value),
+        resizes=not training or bool(min_size or max_size or (options.resize_factor > 0 and lists_set)),
         scales=scales,
         autoaugment=autoaugment.policy(policy) if policy and training else None,
         paste=paste,

@@ -287,8 +287,9 @@ class DenseNormAct(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.conv = Dense(filters, use_bias=False, kernel_initializer=kernel_initializer, name="conv")
-        self.norm = norm(gamma=gamma, name="norm")
+        dtype = kwargs.get("dtype")
+        self.conv = Dense(filters, use_bias=False, kernel_initializer=kernel_initializer, dtype=dtype, name="conv")
+        self.norm = norm(gamma=gamma, dtype=dtype, name="norm")
         self.activation = activations.get(activation)
 
     def build(self, input_shape: tf.TensorShape) -> None:

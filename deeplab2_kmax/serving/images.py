@@ -36,7 +36,9 @@ def read(source: Source, *, pixel_limit: int = PIXEL_LIMIT) -> Array:
     if isinstance(source, (str, os.PathLike)):
         path = pathlib.Path(source)
         if not path.is_file():
-            raise ValueError(f"{path}: {'is a folder, expected an image' if path.is_dir() else 'there is no such file'}")
+            raise ValueError(
+                f"{path}: {'is a folder, expected an image' if path.is_dir() else 'there is no such file'}"
+            )
         with path.open("rb") as file:
             return _decode(file, str(path), pixel_limit)
     return _from_array(np.asarray(source), pixel_limit)
@@ -56,7 +58,15 @@ def _decode(file: Any, name: str, pixel_limit: int) -> Array:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"{name}: is not an image in a format that is known here") from None
-    except (OSError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, Image.DecompressionBombWarning) as error:
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        MemoryError,
+        Image.DecompressionBombWarning,
+    ) as error:
         # Pillow's decoders raise all of these for broken files.
         raise ValueError(f"{name}: broken image ({_one_line(error)})") from None
 

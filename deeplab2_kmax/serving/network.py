@@ -1,30 +1,31 @@
 """A trained model as one function for serving: pictures of any size in, maps of the same size out, weights inside.
 
-Preprocessing and its undoing are those of evaluation. Weights become constants, so that TensorFlow folds batch norms into
-kernels and keeps kernels in the layout its CPU kernels want.
+Preprocessing and its undoing are those of evaluation. Weights become constants, so that batch norms are folded into
+kernels once and for all and TensorFlow can keep kernels in the layout its CPU kernels want.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2 as session_config_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.eager import wrap_function
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
-from deeplab2_kmax import architectures, config as configs
+from deeplab2_kmax import architectures
+from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import restore
 from deeplab2_kmax.data import preprocess
 from deeplab2_kmax.models import outputs
 from deeplab2_kmax.postprocess import mask_merging
 from deeplab2_kmax.protos import config_pb2, trainer_pb2
-from deeplab2_kmax.structures import MaskTransformerOutput
+from deeplab2_kmax.structures import MaskPrediction, MaskTransformerOutput
 
 # Where a training checkpoint keeps the running average of the weights, if there is one.
 AVERAGES = "averages"
@@ -58,8 +59,9 @@ def load_model(
     """
     configs.check(config, mode="export")
     config = _with_precision(config, precision)
-    model = architectures.build_model(config)
-    model.build_variables()
+    with architectures.precision(config.trainer_options.precision):
+        model = architectures.build_model(config)
+        model.build_variables()
     if checkpoint is None:
         return model
     report = restore.load_initial(model, checkpoint)
@@ -82,28 +84,36 @@ def freeze(
 ) -> Network:
     """The model as a graph with its weights as constants: images [B, H, W, 3] float32 -> named outputs.
 
-    (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS, and with `include_logits` all that DeepLab2 gives.
+    (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS; with `include_logits` all that DeepLab2 gives.
     """
     height, width = config.eval_dataset_options.crop_size
     classes = architectures.dataset_of(config).mask_classes()
     postprocess = mask_merging.build(config.evaluator_options, classes)
-    names: list[str] = []
 
-    def network(images: tf.Tensor) -> list[tf.Tensor]:
-        if include_logits:
-            named = outputs.deeplab2_outputs(model(images, training=False))
-        else:
-            prediction = model.predict_masks(images)
-            maps = postprocess(prediction, (height, width))
-            named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, None, (), maps))
-            named = {name: named[name] for name in MAPS}
-        names[:] = sorted(named)
-        return [tf.identity(named[name], name=name) for name in names]
+    def everything(images: tf.Tensor) -> list[tf.Tensor]:
+        output = model(images, training=False)
+        logits = [] if output.semantic_logits is None else [output.semantic_logits]
+        return [*output.prediction, *logits]
+
+    def necessary(images: tf.Tensor) -> list[tf.Tensor]:
+        prediction = model.predict_masks(images)
+        return [prediction.class_logits, prediction.mask_logits]
 
     signature = [tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")]
-    traced = tf.function(network, input_signature=signature).get_concrete_function()
-    frozen = _fold_constants(convert_to_constants.convert_variables_to_constants_v2(traced, lower_control_flow=False))
-    return lambda images: dict(zip(names, frozen(images)))
+    with _without_postprocessing(model):
+        traced = tf.function(everything if include_logits else necessary, input_signature=signature)
+        constant = convert_to_constants.convert_variables_to_constants_v2(traced.get_concrete_function())
+    network = _fold_constants(constant)
+
+    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = list(network(images))
+        pixel_features = found[2] if include_logits else tf.zeros([0])
+        prediction = MaskPrediction(found[0], found[1], pixel_features)
+        maps = postprocess(prediction, (height, width))
+        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, (found[3:] or [None])[0], (), maps))
+        return named if include_logits else {name: named[name] for name in MAPS}
+
+    return run
 
 
 def serve(network: Network, config: config_pb2.ExperimentOptions, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -163,24 +173,24 @@ def _to_raw_size(values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tens
     return tf.raw_ops.ResizeNearestNeighbor(images=values, size=size, align_corners=True)[..., 0]
 
 
+@contextlib.contextmanager
+def _without_postprocessing(model: keras.Model) -> Iterator[None]:
+    kept, model.postprocess = model.postprocess, None
+    try:
+        yield
+    finally:
+        model.postprocess = kept
+
+
 def _fold_constants(frozen: Any) -> Any:
-    """The same function with products of constants done once and for all, so that loading a model is quick."""
-    config = session_config_pb2.ConfigProto()
-    rewrites = config.graph_options.rewrite_options
-    rewrites.optimizers[:] = ["constfold", "pruning"]
-    rewrites.meta_optimizer_iterations = 1
+    """The same function with the arithmetic on constants alone already done, so that loading it is quick."""
+    session_config = session_config_pb2.ConfigProto()
+    rewrites = session_config.graph_options.rewrite_options
+    rewrites.optimizers[:] = ["constfold"]
     rewrites.min_graph_nodes = -1
-    graph_def, names_in, names_out = frozen.graph.as_graph_def(), _names(frozen.inputs), _names(frozen.outputs)
-    meta_graph = meta_graph_pb2.MetaGraphDef()
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(graph_def, name="")
-        meta_graph.CopyFrom(tf.compat.v1.train.export_meta_graph(graph_def=graph_def, graph=graph))
-    fetches = meta_graph.collection_def["train_op"].node_list.value
-    fetches.extend([*names_in, *names_out])
-    folded = tf_optimizer.OptimizeGraph(config, meta_graph)
-    result = wrap_function.function_from_graph_def(folded, names_in, names_out)
-    return result
-
-
-def _names(tensors: Sequence[tf.Tensor]) -> list[str]:
-    return [tensor.name for tensor in tensors]
+    inputs, results = ([tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs))
+    meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=frozen.graph.as_graph_def(), graph=frozen.graph)
+    meta_graph.collection_def["train_op"].node_list.value.extend([*inputs, *results])  # what must stay
+    return wrap_function.function_from_graph_def(
+        tf_optimizer.OptimizeGraph(session_config, meta_graph), inputs, results
+    )

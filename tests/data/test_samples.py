@@ -91,10 +91,17 @@ def test_training_samples_equal_the_reference(name):
 
 
 def test_semantic_targets_alone():
-    _, arrays = shared.case("sample_generator")
-    options = dataset_pb2.DatasetOptions(crop_size=[97, 129])
-    plan = samples.plan(options, DATASETS["cityscapes_panoptic"], training=False)
-    assert plan.max_things is None
+    manifest, arrays = shared.case("sample_generator")
+    image, label = arrays["cityscapes_eval/in/image"].astype(np.uint8), arrays["cityscapes_eval/in/label"][..., 0]
+    plan = samples.plan(
+        dataset_pb2.DatasetOptions(crop_size=[97, 129], **SMALL), DATASETS["cityscapes_panoptic"], training=False
+    )
+    made = samples.evaluation_sample(record_of(image, label), plan)
+    expected = manifest["settings"]["semantic_only"].rsplit("produced: ", 1)[1].split(", ")
+    assert set(expected) <= set(made)
+    assert keys.THING_ID_MASK not in made and keys.THING_ID_CLASS not in made
+    for key in expected:
+        np.testing.assert_allclose(made[key], arrays[f"cityscapes_eval/out/{key}"], atol=1e-4, err_msg=key)
 
 
 def test_the_reference_scene_gives_its_evaluation_targets():

@@ -19,9 +19,10 @@ class Model(keras.Model):
         self.drop = drop_path.Dropout(drop_rate)
         self.head = keras.layers.Dense(1, name="head")
 
-    def call(self, images, training=False):
+    def call(self, images, training=False, seed=None):
         x = tf.nn.relu(self.backbone(images / 255.0))
-        return self.head(self.drop(tf.reduce_mean(x, axis=(1, 2)), training=training))[:, 0]
+        with drop_path.seeded(seed):
+            return self.head(self.drop(tf.reduce_mean(x, axis=(1, 2)), training=training))[:, 0]
 
 
 def loss(output, targets, *, seed=None):

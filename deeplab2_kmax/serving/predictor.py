@@ -1,0 +1,111 @@
+"""Picture in, panoptic prediction out: an exported model, or a config with its checkpoint."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab2_kmax import architectures
+from deeplab2_kmax.data import datasets
+from deeplab2_kmax.protos import config_pb2
+from deeplab2_kmax.serving import classes, images, network
+from deeplab2_kmax.serving.prediction import Prediction
+
+
+class Predictor:
+    """`Predictor(saved_model_dir)(picture)` -> Prediction, with `.panoptic`, `.segments`, `.draw()`, `.save(dir)`.
+
+    A picture is a path, the bytes of an image file, or an array [H, W, 3] with values 0..255.
+    """
+
+    def __init__(
+        self,
+        saved_model_dir: str | os.PathLike[str],
+        *,
+        dataset: str | None = None,
+        pixel_limit: int = images.PIXEL_LIMIT,
+    ):
+        """Loads an exported model.
+
+        Args:
+            saved_model_dir: folder that `trainer/export_model.py` wrote.
+            dataset: name of the data set whose classes the model predicts, for a model that another program exported.
+            pixel_limit: larger pictures are refused.
+
+        Raises:
+            ValueError: no SavedModel, not one that takes pictures, or classes that are not known.
+        """
+        folder = pathlib.Path(saved_model_dir)
+        if not (folder / "saved_model.pb").is_file():
+            raise ValueError(f"{folder} is no SavedModel: expected a folder that trainer/export_model.py wrote.")
+        table = classes.ClassTable.of(datasets.lookup(dataset)) if dataset else classes.read(folder)[0]
+        loaded = tf.saved_model.load(str(folder))
+        if "serving_default" not in loaded.signatures:
+            raise ValueError(f"{folder} has no signature serving_default.")
+        signature = loaded.signatures["serving_default"]
+        missing = [name for name in network.MAPS if name not in signature.structured_outputs]
+        spec = signature.structured_input_signature[1].get("input_tensor")
+        if missing or spec is None:
+            raise ValueError(
+                f"{folder}: expected an input input_tensor and outputs {', '.join(network.MAPS)}; "
+                f"found {sorted(signature.structured_input_signature[1])} and {sorted(signature.structured_outputs)}."
+            )
+
+        def run(image: np.ndarray) -> dict[str, tf.Tensor]:
+            if spec.dtype == tf.string:
+                return signature(input_tensor=tf.io.encode_png(image))
+            return signature(input_tensor=tf.constant(image if spec.shape.rank == 3 else image[np.newaxis]))
+
+        self._loaded = loaded  # a signature lives only as long as what it was loaded with
+        self._set(run, table, pixel_limit)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: config_pb2.ExperimentOptions,
+        checkpoint: str | os.PathLike[str],
+        *,
+        precision: str = "float32",
+        pixel_limit: int = images.PIXEL_LIMIT,
+    ) -> Predictor:
+        """The same without an export: builds the model of a resolved config and loads a checkpoint, ours or DeepLab2's.
+
+        Raises:
+            ValueError: the config does not say enough, or a variable is missing in the checkpoint.
+        """
+        model = network.load_model(config, checkpoint, precision=precision)
+        frozen = network.freeze(model, config)
+        serve = tf.function(
+            lambda image: network.serve(frozen, config, image[tf.newaxis]),
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+        )
+        predictor = cls.__new__(cls)
+        predictor._set(serve, classes.ClassTable.of(architectures.dataset_of(config)), pixel_limit)
+        return predictor
+
+    def _set(self, run: Callable[[np.ndarray], dict[str, Any]], table: classes.ClassTable, pixel_limit: int) -> None:
+        self._run = run
+        self.classes = table
+        self.pixel_limit = pixel_limit
+
+    def __call__(self, picture: images.Source) -> Prediction:
+        """Predicts one picture.
+
+        Raises:
+            ValueError: the picture is broken, no picture, or too large; one line.
+        """
+        image = images.read(picture, pixel_limit=self.pixel_limit)
+        maps = {name: value.numpy()[0] for name, value in self._run(image).items() if name in network.MAPS}
+        return Prediction(
+            image=image,
+            panoptic=maps["panoptic_pred"],
+            semantic=maps["semantic_pred"],
+            semantic_scores=maps["semantic_scores"],
+            instance_scores=maps["instance_scores"],
+            classes=self.classes,
+        )

@@ -1,0 +1,83 @@
+"""Orbit's outer loop with our log lines, files and ways to end."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import orbit
+import tensorflow as tf
+
+from trainer import evaluating, interrupts, progress, summaries
+
+
+class Controller(orbit.Controller):
+    """Trains, evaluates and saves at the steps that the options say; see `orbit.Controller`."""
+
+    def __init__(
+        self,
+        *,
+        show: progress.Progress,
+        metrics_file: summaries.MetricsFile | None,
+        stops: interrupts.Interrupts,
+        steps_per_loop: int | None = None,
+        **kwargs,
+    ):
+        """`metrics_file` is None on machines that write nothing; the state must be restored already."""
+        self._show, self._metrics_file, self._stops = show, metrics_file, stops
+        # Loops end at multiples of steps_per_loop also after a resumption.
+        loop = None if steps_per_loop is None else (lambda step: steps_per_loop - int(step) % steps_per_loop)
+        super().__init__(steps_per_loop=loop, **kwargs)
+
+    def restore_checkpoint(self, checkpoint_path=None):
+        """The experiment restores, strictly; Orbit's constructor must not do so again."""
+
+    def train_and_evaluate(self, train_steps, eval_steps=-1, eval_interval=None):
+        """Evaluates at every multiple of `eval_interval` and at the end."""
+        output = None
+        while (step := int(self.global_step.numpy())) < train_steps:
+            target = min(train_steps, (step // eval_interval + 1) * eval_interval)
+            self.train(target, checkpoint_at_completion=target == train_steps)
+            output = self.evaluate(eval_steps)
+            self._show.measure()
+        return output
+
+    def evaluate(self, steps=-1):
+        """Evaluates and logs the results."""
+        start, step = time.monotonic(), int(self.global_step.numpy())
+        self._show.say(f"evaluating step {step} ...")
+        with self.eval_summary_manager.summary_writer().as_default():
+            values = self.evaluator.evaluate(tf.constant(steps))
+        self.eval_summary_manager.write_summaries(values)
+        self.eval_summary_manager.flush()
+        if self._metrics_file is not None:
+            self._metrics_file.append(step, "eval", values)
+        assert isinstance(self.evaluator, evaluating.Evaluator)
+        for line in (self.evaluator.table() or _line(values)).splitlines():
+            self._show.say(line)
+        self._show.say(f"evaluated step {step} in {time.monotonic() - start:.1f} s")
+        return values
+
+    def _train_n_steps(self, num_steps):
+        before, start = int(self.global_step.numpy()), time.monotonic()
+        if self._show.images_per_second() == 0.0:
+            self._show.measure()
+        with self.summary_manager.summary_writer().as_default():
+            values = dict(self.trainer.train(tf.constant(num_steps, tf.int32)))
+        step = int(self.global_step.numpy())
+        values = {name: float(value) for name, value in values.items()}
+        values["steps_per_second"] = (step - before) / (time.monotonic() - start)
+        if step > before:
+            self.summary_manager.write_summaries(values)
+            self.summary_manager.flush()
+            if self._metrics_file is not None:
+                self._metrics_file.append(step, "train", values)
+            self._show.show()
+        if self.trainer.is_stopped:
+            self.save_checkpoint()
+            raise interrupts.Stopped(self._stops.signum)
+
+
+def _line(values) -> str:
+    shown = {name: value for name, value in values.items() if math.isfinite(value)}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -1,0 +1,392 @@
+"""One run: strategy, data, model, checkpoints, and the loop that the mode asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from deeplab2_kmax import architectures
+from deeplab2_kmax import config as configs
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.checkpoints import restore
+from deeplab2_kmax.data import datasets, pipeline, record_index
+from deeplab2_kmax.data.targets import keys
+from deeplab2_kmax.protos import config_pb2, dataset_pb2, trainer_pb2
+from evaluation import metric_set
+from trainer import averages as averages_lib
+from trainer import (
+    checkpointing,
+    controller,
+    distribution,
+    evaluating,
+    interrupts,
+    optimizers,
+    progress,
+    summaries,
+    training,
+)
+
+MODES = ("train", "eval", "train_and_eval", "continuous_eval")
+
+
+class State(NamedTuple):
+    """What a run changes and a checkpoint keeps."""
+
+    model: keras.Model
+    global_step: tf.Variable  # finished steps
+    optimizer: optimizers.Solver | None  # None where nothing is trained
+    averages: averages_lib.Averages | None
+    origin: str  # where it starts from, in words
+
+
+def run(
+    config: config_pb2.ExperimentOptions,
+    mode: str,
+    model_dir: str | pathlib.Path,
+    *,
+    num_gpus: int = 0,
+    master: str | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, float]:
+    """Trains or evaluates a resolved config; everything goes to `<model_dir>/<experiment_name>`.
+
+    Args:
+        config: as `deeplab2_kmax.load_config` returns it.
+        mode: one of MODES.
+        model_dir: base folder.
+        num_gpus: see `distribution.create`.
+        master: likewise.
+        strategy: takes the place of the two.
+
+    Returns:
+        The values of the last evaluation; empty where there was none.
+
+    Raises:
+        ValueError: config, data or checkpoints are not as they must be; nothing has been changed then.
+        training.NonFiniteLoss: a step was not finite.
+        interrupts.Stopped: SIGINT or SIGTERM in training; the state is saved.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    strategy = strategy or distribution.create(num_gpus=num_gpus, master=master)
+    for warning in configs.check(config, mode, num_replicas=strategy.num_replicas_in_sync):
+        logging.warning("%s", warning)
+    folder = pathlib.Path(model_dir) / config.experiment_name
+    differences = checkpointing.check_config(config, folder)
+    _seed(config.trainer_options)
+    trains = mode.startswith("train")
+    if trains and distribution.is_chief() and folder.exists():
+        checkpointing.clean(folder)
+    state = _make_state(config, strategy, folder, trains=trains)
+    with contextlib.ExitStack() as stack:
+        run_ = _Run(config, mode, folder, strategy, state, stack)
+        run_.announce(differences)
+        return run_.go()
+
+
+class _Run:
+    """The parts of a run, and the loop of each mode."""
+
+    def __init__(self, config, mode, folder, strategy, state: State, stack: contextlib.ExitStack):
+        self.config, self.mode, self.folder, self.strategy, self.state = config, mode, folder, strategy, state
+        self.trains, self.evaluates = mode.startswith("train"), "eval" in mode
+        self.options = config.trainer_options
+        self.chief = distribution.is_chief()
+        self.dataset = architectures.dataset_of(config)
+        self.trainer = self._make_trainer() if self.trains else None
+        self.stops = interrupts.Interrupts(self.trainer.stop if self.trainer is not None else lambda: None)
+        self.evaluator = self._make_evaluator() if self.evaluates else None
+        batch = config.train_dataset_options.batch_size * self._accumulation
+        self.show = progress.Progress(
+            total=self._total, images_per_step=batch, read=self._read, quiet=not self.chief, follow=self.trains
+        )
+        self.checkpoint = _checkpoint(state)
+        self.manager = self._make_manager(stack) if self.trains else None
+        if self.trains and self.chief:
+            checkpointing.write_config(config, folder)
+        self.controller = controller.Controller(
+            show=self.show,
+            metrics_file=summaries.MetricsFile(folder / "metrics.jsonl") if self.chief else None,
+            stops=self.stops,
+            steps_per_loop=self.options.steps_per_loop if self.trains else None,
+            strategy=strategy,
+            trainer=self.trainer,
+            evaluator=self.evaluator,
+            global_step=state.global_step,
+            checkpoint_manager=self.manager,
+            summary_dir=str(folder / "train") if self.chief and self.trains else None,
+            eval_summary_dir=str(folder / "eval") if self.chief else None,
+        )
+        stack.enter_context(self.stops)
+        stack.enter_context(self.show)
+
+    def announce(self, differences: list[str]) -> None:
+        """The first lines of the log: what happens here."""
+        say = self.show.say
+        config, solver = self.config, self.options.solver_options
+        model = self.state.model
+        count = sum(int(tf.size(variable)) for variable in model.variables)
+        trained = sum(int(tf.size(variable)) for variable in model.trainable_variables)
+        say(f"mode        {self.mode}, folder {self.folder}")
+        name, backbone = architectures.name_of(config.model_options), config.model_options.backbone.name
+        precision = trainer_pb2.TrainerOptions.Precision.Name(self.options.precision).lower()
+        say(
+            f"model       {name}, backbone {backbone}, {count / 1e6:.2f} M parameters "
+            f"({trained / 1e6:.2f} M trained), {precision}"
+        )
+        if self.trains:
+            data = config.train_dataset_options
+            records = num_records(data)
+            images = data.batch_size * self._accumulation
+            accumulated = f" x {self._accumulation} accumulated" if self._accumulation > 1 else ""
+            say(
+                f"training    {data.dataset}, {records} records, crop {'x'.join(map(str, data.crop_size))}, "
+                f"batch {data.batch_size}{accumulated}"
+            )
+            say(
+                f"steps       {int(self.state.global_step.numpy())} to {self._total} "
+                f"({self._total * images / max(records, 1):.1f} epochs), {solver.optimizer}, learning rate "
+                f"{solver.base_learning_rate:.3g} ({solver.learning_policy}, warm-up {solver.warmup_steps})"
+            )
+        if self.evaluates:
+            data = config.eval_dataset_options
+            say(f"evaluation  {data.dataset}, {num_records(data)} records, crop {'x'.join(map(str, data.crop_size))}")
+            if self.trains and data.dataset != config.train_dataset_options.dataset:
+                logging.warning("Training and evaluation use different data sets.")
+        say(f"devices     {distribution.describe(self.strategy)}")
+        for line, mark in zip(self.state.origin.splitlines(), itertools.chain(["start       "], itertools.repeat(""))):
+            say(f"{mark}{line}")
+        for difference in differences[:10] if self.trains else ():
+            say(f"changed since the last run: {difference}")
+
+    def go(self) -> dict[str, float]:
+        """Runs the mode."""
+        steps = self.config.evaluator_options.eval_steps
+        if self.trains:
+            self.controller.save_checkpoint()
+        if self.mode == "train":
+            self.controller.train(self._total)
+            return {}
+        if self.mode == "train_and_eval":
+            interval = self.config.evaluator_options.eval_interval
+            return self.controller.train_and_evaluate(self._total, steps, interval) or {}
+        if self.mode == "eval":
+            return self.controller.evaluate(steps)
+        return self._evaluate_continuously(steps)
+
+    def _evaluate_continuously(self, steps: int) -> dict[str, float]:
+        timeout = self.config.evaluator_options.continuous_eval_timeout
+        values: dict[str, float] = {}
+        for prefix in tf.train.checkpoints_iterator(str(self.folder), timeout=None if timeout < 0 else timeout):
+            try:
+                with self.strategy.scope():
+                    checkpointing.restore(self.checkpoint, prefix, whole=False)
+            except ValueError:
+                if pathlib.Path(f"{prefix}.index").exists():
+                    raise
+                self.show.say(f"{prefix} was deleted before it could be read")
+                continue
+            values = self.controller.evaluate(steps)
+        return values
+
+    def _make_trainer(self) -> training.Trainer:
+        config, state = self.config, self.state
+        options, step = config.train_dataset_options, int(state.global_step.numpy())
+        make = _training_data(config, self.dataset, start_batch=step * self._accumulation)
+        assert state.optimizer is not None
+        return training.Trainer(
+            model=state.model,
+            loss=architectures.build_loss(config),
+            optimizer=state.optimizer,
+            solver=self.options.solver_options,
+            dataset=distribution.distribute(self.strategy, lambda *shard: _without_strings(make(*shard))),
+            strategy=self.strategy,
+            global_step=state.global_step,
+            averages=state.averages,
+            backbone=_backbone(state.model),
+            seed=self.options.seed,
+            sample_ids=lambda step: _sample_ids(config, self.dataset, options, step * self._accumulation),
+        )
+
+    def _make_evaluator(self) -> evaluating.Evaluator:
+        config = self.config
+        dataset = datasets.lookup(config.eval_dataset_options.dataset)
+        has_labels = config.eval_dataset_options.decode_groundtruth_label
+        has_losses = bool(config.trainer_options.loss_options.ListFields())
+        architecture = architectures.of(config)
+        return evaluating.Evaluator(
+            model=self.state.model,
+            loss=architectures.build_loss(config) if has_labels and has_losses else None,
+            metrics=metric_set.MetricSet(architecture.tasks, dataset) if has_labels else None,
+            data=pipeline.build_dataset(
+                config.eval_dataset_options, dataset=dataset, training=False, targets=architecture.targets
+            ),
+            dataset=dataset,
+            options=config.evaluator_options,
+            strategy=self.strategy,
+            global_step=self.state.global_step,
+            folder=self.folder,
+            averages=self.state.averages,
+            check_stop=lambda: self.stops.check(),
+            writes=self.chief,
+        )
+
+    def _make_manager(self, stack: contextlib.ExitStack) -> checkpointing.Manager:
+        # All machines must take part in saving, but only one may write to the run's folder.
+        directory = str(self.folder) if self.chief else stack.enter_context(tempfile.TemporaryDirectory())
+        return checkpointing.Manager(
+            self.checkpoint,
+            directory,
+            max_to_keep=max(1, self.options.num_checkpoints_to_keep) if self.chief else 1,
+            step_counter=self.state.global_step,
+            checkpoint_interval=max(1, self.options.save_checkpoints_steps),
+        )
+
+    def _read(self) -> progress.Reading:
+        losses = self.trainer.means() if self.trainer is not None else {}
+        return progress.Reading(
+            int(self.state.global_step.numpy()), losses.get(f"losses/train_{training.TOTAL}", float("nan"))
+        )
+
+    @property
+    def _accumulation(self) -> int:
+        return max(1, self.options.solver_options.gradient_accumulation_steps)
+
+    @property
+    def _total(self) -> int:
+        return self.options.solver_options.training_number_of_steps
+
+
+def num_records(options: dataset_pb2.DatasetOptions) -> int:
+    """Records of a data set's files."""
+    allow_empty = datasets.lookup(options.dataset).empty_shards
+    return record_index.build(record_index.find_files(options.file_pattern), allow_empty=allow_empty).num_records
+
+
+def variable_table(config: config_pb2.ExperimentOptions, model: keras.Model) -> list[optimizers.Row]:
+    """How the solver treats each trainable variable of a built model, by its path."""
+    trainable = {variable.ref() for variable in model.trainable_variables}
+    named = [(path, v) for path, v in restore.variable_paths(model).items() if v.ref() in trainable]
+    return optimizers.table(config.trainer_options.solver_options, named, _backbone(model))
+
+
+def _seed(options: trainer_pb2.TrainerOptions) -> None:
+    keras.utils.set_random_seed(options.seed)
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _make_state(config, strategy: tf.distribute.Strategy, folder: pathlib.Path, *, trains: bool) -> State:
+    """The model, restored or initialised, and with `trains` what training it needs."""
+    solver = config.trainer_options.solver_options
+    prefix = checkpointing.newest(folder)
+    optimizer = averages = None
+    with strategy.scope():
+        model = architectures.build_model(config)
+        model.build_variables()
+        global_step = tf.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="global_step",
+        )
+        if trains:
+            optimizer = optimizers.build(solver, model.trainable_variables, _backbone(model))
+        if solver.ema_decay and (trains or prefix is None or _has_averages(prefix)):
+            averages = averages_lib.Averages(_trainable_paths(model), decay=solver.ema_decay, strategy=strategy)
+        state = State(model, global_step, optimizer, averages, "")
+        if prefix is not None:
+            checkpointing.restore(_checkpoint(state), prefix, whole=trains)
+            return state._replace(origin=f"goes on from {prefix}" if trains else f"checkpoint {prefix}")
+        origin = _initialise(config, model, folder, trains=trains)
+        if averages is not None:
+            averages.reset()
+    return state._replace(origin=origin)
+
+
+def _initialise(config, model: keras.Model, folder: pathlib.Path, *, trains: bool) -> str:
+    """Loads what a run without a checkpoint of its own starts from; says what that is."""
+    options = config.model_options
+    said = []
+    if trains and options.backbone.pretrained_weights:
+        from deeplab2_kmax.checkpoints import pretrained
+
+        said.append(str(pretrained.load_pretrained(model.backbone, options.backbone.pretrained_weights)))
+    if options.initial_checkpoint:
+        report = restore.load_initial(
+            model,
+            options.initial_checkpoint,
+            restore_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint or not trains,
+            restore_instance_last_layer=options.restore_instance_last_layer_from_initial_checkpoint or not trains,
+        )
+        lacking = [*report.missing, *report.mismatched]
+        if lacking and not trains:
+            raise ValueError(
+                f"{options.initial_checkpoint} lacks {len(lacking)} variables of the model, for example {lacking[0]}: "
+                "evaluating it would score random weights."
+            )
+        said.append(str(report))
+    elif not trains:
+        raise ValueError(
+            f"There is no checkpoint in {folder}, and model_options.initial_checkpoint is not set: nothing to evaluate."
+        )
+    return "\n".join(said) or "random weights"
+
+
+def _checkpoint(state: State) -> tf.train.Checkpoint:
+    parts = {"model": state.model, "global_step": state.global_step}
+    if state.optimizer is not None:
+        parts["optimizer"] = state.optimizer
+    if state.averages is not None:
+        parts[checkpointing.AVERAGES] = state.averages.tree
+    return tf.train.Checkpoint(**parts)
+
+
+def _has_averages(prefix: str) -> bool:
+    return any(name.startswith(f"{checkpointing.AVERAGES}/") for name, _ in tf.train.list_variables(prefix))
+
+
+def _trainable_paths(model: keras.Model) -> dict[str, tf.Variable]:
+    trainable = {variable.ref() for variable in model.trainable_variables}
+    return {path: v for path, v in restore.variable_paths(model).items() if v.ref() in trainable}
+
+
+def _backbone(model: keras.Model) -> list[tf.Variable]:
+    return list(model.backbone.trainable_variables)
+
+
+def _training_data(config, dataset: datasets.Dataset, *, start_batch: int):
+    def make(num_shards: int = 1, shard: int = 0, replicas: int = 1) -> tf.data.Dataset:
+        return pipeline.build_dataset(
+            config.train_dataset_options,
+            dataset=dataset,
+            training=True,
+            seed=config.trainer_options.seed,
+            start_batch=start_batch,
+            num_shards=num_shards,
+            shard=shard,
+            replicas=replicas,
+            targets=architectures.of(config).targets,
+        )
+
+    return make
+
+
+def _without_strings(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Devices cannot hold strings."""
+    return data.map(lambda batch: {key: value for key, value in batch.items() if value.dtype != tf.string})
+
+
+def _sample_ids(config, dataset, options, start_batch: int) -> Iterator[str]:
+    """The samples of the batches of one step: data is a function of position, so they can be read again."""
+    accumulation = max(1, config.trainer_options.solver_options.gradient_accumulation_steps)
+    for batch in _training_data(config, dataset, start_batch=start_batch)().take(accumulation):
+        yield from (sample.decode() for sample in batch[keys.SAMPLE_ID].numpy())
