@@ -150,6 +150,15 @@ class MetricSet:
             rows.append(row)
         return rows
 
+    def per_class_values(self) -> dict[str, float]:
+        """Flat values to log for the classes that occur: `evaluation/{pq,sq,rq,iou}_per_class/<class name>`."""
+        return {
+            f"evaluation/{measure}_per_class/{row.name}": value
+            for row in self.per_class()
+            for measure in ("pq", "sq", "rq", "iou")
+            if (value := getattr(row, measure)) is not None
+        }
+
     def reset_state(self) -> None:
         """Forgets everything."""
         for metric in self.metrics.values():

@@ -39,7 +39,7 @@ class Controller(orbit.Controller):
             target = min(train_steps, (step // eval_interval + 1) * eval_interval)
             self.train(target, checkpoint_at_completion=target == train_steps)
             output = self.evaluate(eval_steps)
-            self._show.measure()
+            self._show.restart()
         return output
 
     def evaluate(self, steps=-1):
@@ -60,8 +60,6 @@ class Controller(orbit.Controller):
 
     def _train_n_steps(self, num_steps):
         before, start = int(self.global_step.numpy()), time.monotonic()
-        if self._show.images_per_second() == 0.0:
-            self._show.measure()
         with self.summary_manager.summary_writer().as_default():
             values = dict(self.trainer.train(tf.constant(num_steps, tf.int32)))
         step = int(self.global_step.numpy())

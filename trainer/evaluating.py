@@ -112,7 +112,9 @@ class Evaluator(orbit.AbstractEvaluator):
         for name, mean in means.items():
             if not math.isfinite(mean):
                 logging.warning("%s is %s in this evaluation.", name, mean)
-        return {**means, **(self.metrics.result() if self.metrics is not None else {})}
+        if self.metrics is None:
+            return means
+        return {**means, **self.metrics.result(), **self.metrics.per_class_values()}
 
     def table(self) -> str:
         """The results of the last evaluation per class, as text."""

@@ -39,6 +39,7 @@ class Progress:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._start: tuple[float, int] | None = None
+        self._first = 0
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -56,6 +57,7 @@ class Progress:
             self._bar.start()
             step = self._read().step
             self._task = self._bar.add_task("train", total=self._total, completed=step, speed=0.0, loss=0.0)
+        self.restart()
         self._thread.start()
         return self
 
@@ -75,20 +77,13 @@ class Progress:
         else:
             print(text, flush=True)
 
-    def measure(self) -> None:
-        """Starts the clock of the speed anew: at the first step, or after an evaluation."""
-        self._start = (time.monotonic(), self._read().step)
-
-    def images_per_second(self) -> float:
-        """Since `measure`."""
-        if self._start is None:
-            return 0.0
-        seconds = time.monotonic() - self._start[0]
-        return (self._read().step - self._start[1]) * self._images_per_step / seconds if seconds > 0 else 0.0
+    def restart(self) -> None:
+        """Starts the clock of the speed anew, at the next step that is seen: compiling and evaluating do not count."""
+        self._start, self._first = None, self._read().step
 
     def show(self) -> None:
         """Brings the bar up to date, or writes a line."""
-        reading, speed = self._read(), self.images_per_second()
+        reading, speed = self._read(), self._images_per_second()
         if self._bar is not None:
             self._bar.update(self._task, completed=reading.step, speed=speed, loss=reading.loss)
             return
@@ -101,7 +96,16 @@ class Progress:
 
     def _follow(self) -> None:
         while not self._done.wait(_REFRESH_SECONDS):
-            if self._start is None:
+            step = self._read().step
+            if step == self._first:
                 continue
+            if self._start is None:
+                self._start = (time.monotonic(), step)
             if self._bar is not None or time.monotonic() - self._last_line > _LINE_SECONDS:
                 self.show()
+
+    def _images_per_second(self) -> float:
+        if self._start is None:
+            return 0.0
+        seconds = time.monotonic() - self._start[0]
+        return (self._read().step - self._start[1]) * self._images_per_step / seconds if seconds > 0 else 0.0

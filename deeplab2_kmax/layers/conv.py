@@ -196,10 +196,13 @@ class DepthwiseNormAct(keras.layers.Layer):
         activation: activations.OptionalActivation = None,
         stride: int = 1,
         dilation: int = 1,
+        depthwise_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.conv = DepthwiseConv(kernel_size, stride=stride, dilation=dilation, name="conv")
+        self.conv = DepthwiseConv(
+            kernel_size, stride=stride, dilation=dilation, depthwise_initializer=depthwise_initializer, name="conv"
+        )
         self.norm = norm(name="norm")
         self.activation = activations.get(activation)
 
@@ -225,12 +228,22 @@ class SeparableConvNormAct(keras.layers.Layer):
         *,
         norm: norms.Norm,
         activation: activations.OptionalActivation = None,
+        stride: int = 1,
         dilation: int = 1,
+        kernel_initializer: Any = "he_normal",
+        depthwise_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.depthwise = DepthwiseNormAct(kernel_size, norm=norm, activation=activation, dilation=dilation)
-        self.pointwise = ConvNormAct(filters, norm=norm, activation=activation)
+        self.depthwise = DepthwiseNormAct(
+            kernel_size,
+            norm=norm,
+            activation=activation,
+            stride=stride,
+            dilation=dilation,
+            depthwise_initializer=depthwise_initializer,
+        )
+        self.pointwise = ConvNormAct(filters, norm=norm, activation=activation, kernel_initializer=kernel_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         build_child(self.depthwise, input_shape)
