@@ -78,6 +78,7 @@ def _check_model(options: model_pb2.ModelOptions, found: Findings) -> None:
             backbone = repr(options.backbone.name)
             expected = "a backbone whose name begins with kmax_ beside this field"
             found.problem(f"{path}.max_deeplab.{name}", expected, backbone)
+    _check_backbone(options.backbone, found)
     if is_kmax(options):
         _check_kmax(options, found)
     kmax = options.max_deeplab.kmax
@@ -89,6 +90,18 @@ def _check_model(options: model_pb2.ModelOptions, found: Findings) -> None:
         if instance.HasField("instance_decoder_override") and instance.enable:
             override = instance.instance_decoder_override
             _check_atrous(f"{path}.{name}.instance.instance_decoder_override", override, found)
+
+
+def _check_backbone(options: model_pb2.ModelOptions.BackboneOptions, found: Findings) -> None:
+    from deeplab2_kmax import backbones
+    from deeplab2_kmax.backbones import fixed_options
+
+    allowed = backbones.FIXED_OPTIONS.get(options.name.lower(), fixed_options.COMMON)
+    for field, values in allowed.items():
+        value = getattr(options, field)
+        if value not in values:
+            expected = f"{fixed_options.choices(values)} with the backbone {options.name!r}"
+            found.problem(f"model_options.backbone.{field}", expected, value)
 
 
 def _check_atrous(path: str, decoder: model_pb2.DecoderOptions, found: Findings) -> None:
@@ -209,7 +222,10 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
     if not is_kmax(model):
         return
     name = model.backbone.name
+    read = [path for family, paths in config_values.READ_BY_KMAX.items() if name.startswith(family) for path in paths]
     for path, harmless in config_values.IGNORED_BY_KMAX.items():
+        if path in read:
+            continue
         message: Any = config
         *parents, leaf = path.split(".")
         for parent in parents:

@@ -39,6 +39,7 @@ CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
     ("BackboneOptions", "output_stride"): (8, 16, 32),
     ("BackboneOptions", "drop_path_schedule"): ("constant", "linear"),
     ("BackboneOptions", "use_sac_beyond_stride"): (-1, 2, 4, 8, 16, 32),
+    ("BackboneOptions", "squeeze_and_excite_gate"): ("sigmoid", "hard_sigmoid"),
     ("DecoderOptions", "feature_key"): FEATURE_KEYS,
     ("DecoderOptions", "decoder_conv_type"): _CONV_TYPES,
     ("LowLevelOptions", "feature_key"): FEATURE_KEYS,
@@ -165,6 +166,14 @@ IGNORED_BY_KMAX: dict[str, Any] = {
     "trainer_options.loss_options.next_regression_loss": None,
     "trainer_options.loss_options.depth_loss": None,
     "train_dataset_options.sigma": 8,
+}
+
+# Which of these the backbones whose names begin so do read.
+READ_BY_KMAX: dict[str, tuple[str, ...]] = {
+    "kmax_mobilenet_v3": (
+        "model_options.backbone.use_squeeze_and_excite",
+        "model_options.backbone.backbone_width_multiplier",
+    ),
 }
 
 

@@ -60,6 +60,20 @@ WRONG = [
         'model_options { backbone { name: "resnet50" } }',
         "model_options.max_deeplab.kmax: expected a backbone whose name begins with kmax_",
     ),
+    (
+        'model_options { backbone { name: "kmax_mobilenet_v3_small" } }',
+        "model_options.backbone.use_squeeze_and_excite: expected true with the backbone 'kmax_mobilenet_v3_small', "
+        "got false",
+    ),
+    (
+        'model_options { backbone { name: "kmax_mobilenet_v3_large" use_squeeze_and_excite: true '
+        "drop_path_keep_prob: 0.5 } }",
+        "model_options.backbone.drop_path_keep_prob: expected 1.0 with the backbone 'kmax_mobilenet_v3_large', got 0.5",
+    ),
+    (
+        "model_options { backbone { reduce_last_block_filters: true } }",
+        "model_options.backbone.reduce_last_block_filters: expected false with the backbone 'kmax_resnet50', got true",
+    ),
     (SOLVER % "training_number_of_steps: 10", "trainer_options.solver_options.warmup_steps: expected fewer than"),
     (SOLVER % "poly_end_learning_rate: 1", "trainer_options.solver_options.poly_end_learning_rate: expected at most"),
     (

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: found again after a kill, never of another model, never with weights that are not finite."""
+"""The checkpoints of a run: found again after a kill, never of another model, never with weights not finite."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def clean(folder: pathlib.Path) -> None:
     state = tf.train.get_checkpoint_state(str(folder))
     if latest is None or (state is not None and os.path.basename(state.model_checkpoint_path) == _base(latest)):
         return
-    known = [path for path in (state.all_model_checkpoint_paths if state is not None else ()) if path != latest]
-    tf.train.update_checkpoint_state(str(folder), latest, all_model_checkpoint_paths=[*known, latest])
+    known = [_base(path) for path in (state.all_model_checkpoint_paths if state is not None else ())]
+    names = [*(name for name in known if name != _base(latest)), _base(latest)]
+    lines = [f'model_checkpoint_path: "{_base(latest)}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    (folder / "checkpoint").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def restore(checkpoint: tf.train.Checkpoint, prefix: str, *, whole: bool) -> None:
@@ -57,7 +59,7 @@ def restore(checkpoint: tf.train.Checkpoint, prefix: str, *, whole: bool) -> Non
             f"{prefix} does not fit this config: {_first_line(error)}. Was it written with other options? Use another "
             "experiment_name or model_dir to start anew."
         ) from error
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError, RuntimeError) as error:
         raise ValueError(
             f"{prefix} cannot be restored: {_first_line(error)}. If it is damaged, delete its files: the run then goes "
             "on from the checkpoint before it."

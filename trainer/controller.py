@@ -21,9 +21,22 @@ class Controller(orbit.Controller):
         metrics_file: summaries.MetricsFile | None,
         stops: interrupts.Interrupts,
         steps_per_loop: int | None = None,
+        pictures: summaries.SamplePictures | None = None,
+        pictures_interval: int = 0,
         **kwargs,
     ):
-        """`metrics_file` is None on machines that write nothing; the state must be restored already."""
+        """Takes the parts of a run over; its state must be restored already.
+
+        Args:
+            show: where log lines go.
+            metrics_file: None on machines that write nothing.
+            stops: the signals.
+            steps_per_loop: steps per compiled loop.
+            pictures: of a training sample, every `pictures_interval` steps.
+            pictures_interval: see there.
+            **kwargs: Orbit's.
+        """
+        self._pictures, self._pictures_interval = pictures, pictures_interval
         self._show, self._metrics_file, self._stops = show, metrics_file, stops
         # Loops end at multiples of steps_per_loop also after a resumption.
         loop = None if steps_per_loop is None else (lambda step: steps_per_loop - int(step) % steps_per_loop)
@@ -71,6 +84,10 @@ class Controller(orbit.Controller):
             if self._metrics_file is not None:
                 self._metrics_file.append(step, "train", values)
             self._show.show()
+        if self._pictures is not None and step % self._pictures_interval == 0:
+            with self.summary_manager.summary_writer().as_default():
+                self._pictures.write(step)
+            self._show.restart()
         if self.trainer.is_stopped:
             self.save_checkpoint()
             raise interrupts.Stopped(self._stops.signum)

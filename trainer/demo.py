@@ -27,7 +27,10 @@ _NUM_TRAIN = flags.DEFINE_integer("num_train", 800, "Scenes to train on.", lower
 _NUM_VAL = flags.DEFINE_integer("num_val", 48, "Scenes to evaluate on.", lower_bound=1)
 _PHOTOS = flags.DEFINE_multi_string(
     "photos",
-    ["../shared/data/coco_panoptic_sample/input_images/*.jpg", "../shared/data/davis_street/JPEGImages/480p/*/00000.jpg"],
+    [
+        "../shared/data/coco_panoptic_sample/input_images/*.jpg",
+        "../shared/data/davis_street/JPEGImages/480p/*/00000.jpg",
+    ],
     "Real photos to predict too, where they are: globs.",
 )
 
@@ -69,16 +72,12 @@ def main(argv: list[str]) -> int:
     watch.step("training and evaluation")
     _run("trainer/train.py", *arguments, "--mode=train_and_eval", f"--model_dir={output}")
     watch.step("export")
-    _run(
-        "trainer/export_model.py", *arguments, f"--checkpoint_path={run}", f"--export_path={output / 'saved_model'}"
-    )
+    _run("trainer/export_model.py", *arguments, f"--checkpoint_path={run}", f"--export_path={output / 'saved_model'}")
     watch.step("prediction")
     inputs = [f"--input={output / 'unseen'}"]
     photos = sorted(path for pattern in _PHOTOS.value for path in ROOT.glob(pattern)) if _PHOTOS.value else []
     inputs += [f"--input={os.path.relpath(path)}" for path in photos]
-    _run(
-        "trainer/predict.py", f"--model={output / 'saved_model'}", *inputs, f"--output={output / 'predictions'}"
-    )
+    _run("trainer/predict.py", f"--model={output / 'saved_model'}", *inputs, f"--output={output / 'predictions'}")
     watch.step("report")
     figures = _report(output, run, config, scenes, photos)
     watch.stop()
@@ -111,7 +110,10 @@ def _run(program: str, *arguments: str) -> None:
     print("$ python " + " ".join([program, *(shlex.quote(argument) for argument in arguments)]), flush=True)
     done = subprocess.run([sys.executable, *program.split(), *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)})
     if done.returncode:
-        print(f"demo: this command ended with exit code {done.returncode}; mend it and run the demo again.", file=sys.stderr)
+        print(
+            f"demo: this command ended with exit code {done.returncode}; mend it and run the demo again.",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

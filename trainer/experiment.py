@@ -116,6 +116,8 @@ class _Run:
             metrics_file=summaries.MetricsFile(folder / "metrics.jsonl") if self.chief else None,
             stops=self.stops,
             steps_per_loop=self.options.steps_per_loop if self.trains else None,
+            pictures=self._make_pictures() if mode == "train" and self.chief else None,
+            pictures_interval=self.options.save_summaries_steps,
             strategy=strategy,
             trainer=self.trainer,
             evaluator=self.evaluator,
@@ -237,6 +239,12 @@ class _Run:
             check_stop=lambda: self.stops.check(),
             writes=self.chief,
         )
+
+    def _make_pictures(self) -> summaries.SamplePictures | None:
+        if self.options.save_summaries_steps <= 0:
+            return None
+        data = _training_data(self.config, self.dataset, start_batch=0)
+        return summaries.SamplePictures(self.state.model, self.dataset, data)
 
     def _make_manager(self, stack: contextlib.ExitStack) -> checkpointing.Manager:
         # All machines must take part in saving, but only one may write to the run's folder.

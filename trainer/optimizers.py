@@ -1,8 +1,8 @@
 """Adam, AdamW and SGD with momentum, over variables that are grouped once: decayed or not, backbone or not.
 
 AdamW is the one of "Decoupled Weight Decay Regularization" (2019, arXiv 1711.05101) as DeepLab2 (reference) applies it:
-the decay is the plain learning rate times the weight, before the Adam step. The backbone may have a learning rate of its
-own; one optimizer holds both, with the same result as two.
+the decay is the plain learning rate times the weight, before the Adam step. The backbone may have a learning rate of
+its own; one optimizer holds both, with the same result as two.
 """
 
 from __future__ import annotations

@@ -6,14 +6,16 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax import visualize
+from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets
+from deeplab2_kmax.data.targets import keys
 
 _LONGEST_SIDE = 1024  # of a picture in TensorBoard
 
@@ -76,6 +78,31 @@ def pictures(
     for index, assignment in enumerate(clusters):
         shown[f"clusters_{index}"] = visualize.resize_nearest(visualize.cluster_colors(assignment), size)
     return shown
+
+
+class SamplePictures:
+    """Pictures of one training sample as the weights see it now, for runs without evaluation."""
+
+    def __init__(self, model: keras.Model, dataset: datasets.Dataset, data: Callable[[], tf.data.Dataset]):
+        """`data` gives training batches; it is asked once, at the first picture."""
+        self._predict = tf.function(lambda images: (model(images, training=False).maps, model.cluster_maps(images)))
+        self._dataset, self._data = dataset, data
+        self._sample: dict[str, tf.Tensor] | None = None
+
+    def write(self, step: int) -> None:
+        """Writes to the default TensorBoard writer."""
+        if self._sample is None:
+            self._sample = {key: value[:1] for key, value in next(iter(self._data())).items()}
+        sample = self._sample
+        maps, clusters = self._predict(sample[keys.IMAGE])
+        shown = pictures(
+            self._dataset,
+            sample[keys.IMAGE][0].numpy(),
+            panoptic_prediction=maps.panoptic[0].numpy(),
+            panoptic_label=sample[keys.PANOPTIC][0].numpy(),
+            clusters=[assignment[0].numpy() for assignment in clusters],
+        )
+        write_pictures(shown, step=step, number=0)
 
 
 def write_pictures(shown: Mapping[str, np.ndarray], *, step: int, number: int, names: Sequence[str] = ()) -> None:

@@ -19,6 +19,7 @@ from deeplab2_kmax.layers.inverted_residual import make_divisible
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 # Blocks whose depthwise outputs are the features of levels 1 to 4; level 5 is the output of the last block.
 DEPTHWISE_FEATURES = (1, 3, 6, 13)
+FIXED_OPTIONS: fixed_options.Allowed = {**fixed_options.COMMON, **fixed_options.PLAIN}
 INITIALIZER = {"class_name": "TruncatedNormal", "config": {"stddev": 0.09}}
 
 
@@ -31,7 +32,7 @@ class MobileNetV2(keras.Model):
         output_stride: 4, 8, 16 or 32; blocks that would stride further dilate instead.
         backbone_width_multiplier: factor on all channels, rounded to multiples of 8.
         norm: factory of the norms; if None, batch norm with momentum 0.997 and epsilon 1e-3.
-        others: options that have one value here, see `fixed_options.PLAIN`.
+        others: options that have one value here, see FIXED_OPTIONS.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -47,7 +48,7 @@ class MobileNetV2(keras.Model):
         **others: Any,
     ):
         super().__init__(name=name)
-        fixed_options.check(name, others, fixed_options.PLAIN)
+        fixed_options.check(name, others, FIXED_OPTIONS)
         shared: dict[str, Any] = {
             "norm": norm or norms.batch_norm(momentum=0.997, epsilon=1e-3),
             "activation": activations.get("relu6"),

@@ -20,7 +20,11 @@ from deeplab2_kmax.layers import activations, conv, inverted_residual, squeeze_e
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.layers.inverted_residual import make_divisible
 
-GATES = ("sigmoid", "hard_sigmoid")
+FIXED_OPTIONS: fixed_options.Allowed = {
+    **fixed_options.PLAIN,
+    "use_squeeze_and_excite": (True,),
+    "squeeze_and_excite_gate": ("sigmoid", "hard_sigmoid"),
+}
 
 
 class Block(NamedTuple):
@@ -78,8 +82,7 @@ class MobileNetV3(keras.Model):
         squeeze_and_excite_gate: "sigmoid" as in DeepLab2, or "hard_sigmoid" as in the paper.
         reduce_last_block_filters: halves the channels behind level 4, as the paper does for dense prediction.
         norm: factory of the norms, `layers.norm.batch_norm()` if None.
-        others: options that have one value here: squeeze-and-excite is on; drop path, other multipliers and switchable
-            atrous convolution do not exist.
+        others: options that have one value here, see FIXED_OPTIONS: squeeze-and-excite is always on.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -99,10 +102,7 @@ class MobileNetV3(keras.Model):
         **others: Any,
     ):
         super().__init__(name=name)
-        fixed_options.check(name, others, {**fixed_options.PLAIN, "use_squeeze_and_excite": (True,)})
-        fixed_options.check(
-            name, {"squeeze_and_excite_gate": squeeze_and_excite_gate}, {"squeeze_and_excite_gate": GATES}
-        )
+        fixed_options.check(name, {**others, "squeeze_and_excite_gate": squeeze_and_excite_gate}, FIXED_OPTIONS)
         if reduce_last_block_filters:
             blocks, last_filters = _reduced(blocks), last_filters // 2
         norm = norm or norms.batch_norm()
@@ -142,7 +142,7 @@ class MobileNetV3(keras.Model):
                 by_level[block.level] = expanded
         layers.append(conv.ConvNormAct(by_level[5], norm=norm, activation=act))
         self.blocks = layers
-        self.levels = [block.level for block in blocks]
+        self.levels = tuple(block.level for block in blocks)
         self.channels: tuple[int, ...] = tuple(by_level[level] for level in range(1, 6))
         self.strides: tuple[int, ...] = strides.of_levels(output_stride)
 
@@ -167,15 +167,18 @@ def _reduced(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return (*blocks[:start], *halved)
 
 
+_small = functools.partial(MobileNetV3, blocks=SMALL, last_filters=576)
+_large = functools.partial(MobileNetV3, blocks=LARGE, last_filters=960)
+
+
+def _kmax(backbone: Callable[..., MobileNetV3], name: str) -> Callable[..., MobileNetV3]:
+    return resnet.kmax(functools.partial(backbone, name=name), name)
+
+
 VARIANTS: dict[str, Callable[..., MobileNetV3]] = {
-    name: functools.partial(MobileNetV3, blocks=blocks, last_filters=last_filters, name=name)
-    for name, blocks, last_filters in (
-        ("mobilenet_v3_small", SMALL, 576),
-        ("mobilenet_v3_large", LARGE, 960),
-        # With kMaX-DeepLab, as in ReMaX (2023, arXiv 2306.17319).
-        ("kmax_mobilenet_v3_small", SMALL, 576),
-        ("kmax_mobilenet_v3_large", LARGE, 960),
-    )
+    "mobilenet_v3_small": functools.partial(_small, name="mobilenet_v3_small"),
+    "mobilenet_v3_large": functools.partial(_large, name="mobilenet_v3_large"),
+    # With kMaX-DeepLab, as in ReMaX (2023, arXiv 2306.17319).
+    "kmax_mobilenet_v3_small": _kmax(_small, "kmax_mobilenet_v3_small"),
+    "kmax_mobilenet_v3_large": _kmax(_large, "kmax_mobilenet_v3_large"),
 }
-for _name in ("kmax_mobilenet_v3_small", "kmax_mobilenet_v3_large"):
-    VARIANTS[_name] = resnet.kmax(VARIANTS[_name], _name)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from deeplab2_kmax import registry, structures
 from deeplab2_kmax._keras import keras
+from deeplab2_kmax.backbones import fixed_options
 from deeplab2_kmax.layers import activations, axial_block, residual, stems
 from deeplab2_kmax.layers import norm as norms
+
+Backbone = TypeVar("Backbone", bound=keras.Model)
 
 _STEMS: dict[str, Callable[..., keras.layers.Layer]] = {
     "plain": stems.plain,
@@ -36,6 +39,7 @@ class ResNet(keras.Model):
         drop_path_keep_prob: keep probability of residual branches, from input stride `drop_path_beyond_stride` on.
         drop_path_schedule: "constant", or "linear" from 1 at the stem to `drop_path_keep_prob` at the end.
         norm: factory of the norms, `layers.norm.batch_norm()` if None.
+        others: options of other families, at the value that changes nothing.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -61,8 +65,10 @@ class ResNet(keras.Model):
         pretrained_weights: str = "",
         norm: norms.Norm | None = None,
         name: str = "resnet",
+        **others: Any,
     ):
         super().__init__(name=name)
+        fixed_options.check(name, others, fixed_options.COMMON)
         if output_stride not in (4, 8, 16, 32):
             raise ValueError(f"{name}: output_stride is 4, 8, 16 or 32, but got {output_stride}.")
         if use_sac_beyond_stride > 0:
@@ -129,10 +135,10 @@ def _keep_probability(input_stride: int, *, final: float, schedule: str, beyond:
     return 1.0 - (1.0 - final) * (math.log2(input_stride) - 1.0) / 4.0
 
 
-def kmax(backbone: Callable[..., ResNet], name: str) -> Callable[..., ResNet]:
-    """A backbone as kMaX-DeepLab uses it: output stride 32 and drop path that grows linearly from stride 16 on."""
+def kmax(backbone: Callable[..., Backbone], name: str) -> Callable[..., Backbone]:
+    """A backbone as kMaX-DeepLab uses it: output stride 32 and drop path that grows linearly."""
 
-    def build(*, output_stride: int = 32, drop_path_schedule: str = "linear", **options: Any) -> ResNet:
+    def build(*, output_stride: int = 32, drop_path_schedule: str = "linear", **options: Any) -> Backbone:
         # DeepLab2's kMaX encoders grow drop path linearly whatever the config says.
         del drop_path_schedule
         if output_stride != 32:

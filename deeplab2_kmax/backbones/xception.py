@@ -18,10 +18,14 @@ from deeplab2_kmax.backbones import fixed_options, strides
 from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
 
-# Channels and stride of each module of the entry flow. The features of levels 2 and 3 come from the module in which the
-# stride first reaches 8, and from the last one.
+# Channels and stride of each module of the entry flow.
 ENTRY = ((128, 2), (256, 2), (728, 2))
 ENTRY_71 = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
+FIXED_OPTIONS: fixed_options.Allowed = {
+    **fixed_options.COMMON,
+    **fixed_options.PLAIN,
+    "backbone_width_multiplier": (1.0,),
+}
 INITIALIZER: dict[str, Any] = {"class_name": "TruncatedNormal", "config": {"stddev": 0.09}}
 
 
@@ -84,16 +88,16 @@ def _separable(filters: int, **options: Any) -> conv.SeparableConvNormAct:
 class Xception(keras.Model):
     """Image [B, H, W, 3] in [-1, 1] -> Pyramid, in which `stage{n}` and `res{n}` are the same.
 
-    Level 1 is the stem and level 5 the exit flow, both activated. Levels 2 and 3 are the second separable convolutions of
-    the entry flow's modules at strides 4 and 8, level 4 is the middle flow; as in the public models these are before an
-    activation.
+    Level 1 is the stem and level 5 the exit flow, both activated. Levels 2 and 3 are the second separable convolutions
+    of the entry flow's modules that end strides 4 and 8, level 4 is the middle flow; as in the public models these
+    three are not activated.
 
     Args:
         entry: channels and stride of each module of the entry flow.
         num_middle: modules of the middle flow.
         output_stride: 4, 8, 16 or 32; modules that would stride further dilate instead.
         norm: factory of the norms; if None, batch norm with momentum 0.9997 and epsilon 1e-3.
-        others: options that have one value here, see `fixed_options.PLAIN`.
+        others: options that have one value here, see FIXED_OPTIONS.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -110,26 +114,26 @@ class Xception(keras.Model):
         **others: Any,
     ):
         super().__init__(name=name)
-        fixed_options.check(name, others, {**fixed_options.PLAIN, "backbone_width_multiplier": (1.0,)})
+        fixed_options.check(name, others, FIXED_OPTIONS)
         norm = norm or norms.batch_norm(momentum=0.9997, epsilon=1e-3)
         relu = activations.relu
         spec_strides = [2, *(stride for _, stride in entry), *([1] * num_middle), 2, 1]
         plan = strides.dilate(spec_strides, output_stride, name)
-        modules = [{"stride": stride, "dilation": dilation, "norm": norm} for stride, dilation in plan[1:-1]]
+        modules: list[dict[str, Any]] = [
+            {"stride": stride, "dilation": dilation, "norm": norm} for stride, dilation in plan[1:-1]
+        ]
         stem_stride, last_dilation = plan[0][0], plan[-1][1]
 
         self.conv1 = conv.ConvNormAct(
             32, 3, stride=stem_stride, norm=norm, activation=relu, kernel_initializer=INITIALIZER
         )
         self.conv2 = conv.ConvNormAct(64, 3, norm=norm, activation=relu, kernel_initializer=INITIALIZER)
-        self.entry = [
-            Module([filters] * 3, project=True, **options) for (filters, _), options in zip(entry, modules)
-        ]
+        self.entry = [Module([filters] * 3, project=True, **options) for (filters, _), options in zip(entry, modules)]
         self.middle = [Module([728] * 3, project=False, **options) for options in modules[len(entry) : -1]]
         self.exit1 = Module([728, 1024, 1024], project=True, **modules[-1])
         self.exit2 = LastModule(dilation=last_dilation, norm=norm)
-        # The strided modules of the entry flow take stride 2 to 4, 4 to 8 and 8 to 16.
-        self.feature_modules = [index for index, (_, stride) in enumerate(entry) if stride == 2][1:]
+        # The modules that stride from 4 to 8 and from 8 to 16. Their third convolution does so, behind the second.
+        self.feature_modules = tuple(index for index, (_, stride) in enumerate(entry) if stride == 2)[1:]
         self.channels: tuple[int, ...] = (64, *(entry[index][0] for index in self.feature_modules), 728, 2048)
         self.strides: tuple[int, ...] = strides.of_levels(output_stride)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import name_maps
-from deeplab2_kmax.checkpoints.name_maps import kmax_deeplab, resnet
+from deeplab2_kmax.checkpoints.name_maps import backbones, kmax_deeplab
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What a training checkpoint of DeepLab2 holds besides the model.
@@ -26,7 +26,7 @@ _SHOWN = 8
 Shape = tuple[int, ...]
 
 _MODEL_NAMES = name_maps.NameMap(kmax_deeplab.TABLE)
-_BACKBONE_NAMES = name_maps.NameMap(resnet.TABLE)
+_BACKBONE_NAMES = name_maps.NameMap(backbones.TABLE)
 
 
 @dataclasses.dataclass
@@ -204,7 +204,8 @@ def _namings(
     sample = min(ours, key=len)
     ours_in = {name.removesuffix(sample) for name in stored if name == sample or name.endswith("/" + sample)} | {""}
     namings: list[tuple[dict[str, str | None], dict[str, Shape]]] = []
-    for root in sorted(ours_in):
+    # Of equals the first one is taken: the weights themselves before their averages.
+    for root in sorted(ours_in, key=lambda root: (root not in ("", "model/"), root)):
         within = {name: shape for name, shape in stored.items() if name.startswith(root)}
         namings.append(({path: root + path for path in ours}, within))
     backbone = "" if _is_backbone(model) else "backbone/"

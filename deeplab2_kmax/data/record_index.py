@@ -21,6 +21,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from deeplab2_kmax.data import crc32c
+
 _SHARD = re.compile(r"^(?P<split>.*)-(?P<shard>\d{5})-of-(?P<shards>\d{5})(?P<rest>.*)$")
 _FRAME = 8 + 4 + 4  # length, its checksum, (data), the data's checksum
 
@@ -181,30 +183,9 @@ def _next_offset(file, path: str, size: int, offset: int, number: int) -> int:
     if len(head) < 12:
         raise ValueError(f"{path} is cut in the middle of record {number}. Copy or convert it anew.")
     length, checksum = struct.unpack("<QI", head)
-    if checksum != masked_crc32c(head[:8]):
+    if checksum != crc32c.masked(head[:8]):
         hint = " Is it a TFRecord file, without compression?" if number == 0 else ""
         raise ValueError(f"{path}: the head of record {number} (byte {offset}) is corrupt.{hint}")
     if offset + _FRAME + length > size:
         raise ValueError(f"{path} is cut in the middle of record {number}. Copy or convert it anew.")
     return offset + _FRAME + length
-
-
-def masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord frames."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()

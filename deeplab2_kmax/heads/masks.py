@@ -67,7 +67,7 @@ class MaskPredictor(keras.layers.Layer):
         outputs = self.pixel_head.last.filters
         conv.build_child(self.pixel_head, input_shape)
         conv.build_child(self.feature_norm, [None, None, None, outputs])
-        conv.build_child(self.mask_norm, [None, 1])
+        conv.build_child(self.mask_norm, [None, None, None, None, 1])
         self.built = True
 
     def call(

@@ -48,7 +48,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        q, k, v = (self._split_heads(x) for x in (queries, keys, values))
+        # Keras casts the first argument only.
+        q, k, v = (self._split_heads(tf.cast(x, queries.dtype)) for x in (queries, keys, values))
         if training:
             logits = self.similarity_norm(tf.einsum("blnd,bmnd->bnlm", q, k), training=True)
         else:

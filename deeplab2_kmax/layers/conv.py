@@ -2,18 +2,22 @@
 
 In inference a batch norm is folded into the kernel before it, so a convolution, its norm and its activation are one
 product with a bias; freezing the variables then leaves plain biased convolutions. Strided convolutions pad both sides
-alike, as DeepLab2 does, where TensorFlow's `SAME` would move by one pixel for even sizes.
+alike by default, as DeepLab2's ResNets do, where TensorFlow's `SAME` would move by one pixel for even sizes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, shapes
 from deeplab2_kmax.layers import norm as norms
+
+# How convolutions pad: both sides alike (the last side one more where the sum is odd), as TensorFlow's SAME, which
+# depends on the input's size, or not at all. With stride 1 the first two are the same.
+Padding = Literal["symmetric", "same", "valid"]
 
 
 def build_child(layer: keras.layers.Layer, shape: Any) -> None:
@@ -42,6 +46,7 @@ class Conv(keras.layers.Layer):
         *,
         stride: int = 1,
         dilation: int = 1,
+        padding: Padding = "symmetric",
         use_bias: bool = False,
         kernel_initializer: Any = "he_normal",
         **kwargs: Any,
@@ -51,6 +56,7 @@ class Conv(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.stride = stride
         self.dilation = dilation
+        self.padding = padding
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
 
@@ -78,9 +84,9 @@ class Conv(keras.layers.Layer):
         training: bool | None = False,
     ) -> tf.Tensor:
         """This convolution with another kernel and bias, for example with a norm folded in."""
-        if self.kernel_size == 1:
-            if self.stride > 1:
-                x = x[:, :: self.stride, :: self.stride]
+        if self.kernel_size == 1 and self.stride == 1 and activation is activations.gelu:
+            # TensorFlow's graph rewriter fuses GELU into matrix products only, but ReLU and residual sums only into
+            # convolutions.
             return dense(x, kernel[0, 0], bias, activation)
         kernel = tf.cast(kernel, x.dtype)
         if self.dilation > 1 and training:
@@ -102,6 +108,7 @@ class DepthwiseConv(keras.layers.Layer):
         *,
         stride: int = 1,
         dilation: int = 1,
+        padding: Padding = "symmetric",
         use_bias: bool = False,
         depthwise_initializer: Any = "glorot_uniform",
         **kwargs: Any,
@@ -110,6 +117,7 @@ class DepthwiseConv(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.stride = stride
         self.dilation = dilation
+        self.padding = padding
         self.use_bias = use_bias
         self.depthwise_initializer = depthwise_initializer
 
@@ -196,12 +204,18 @@ class DepthwiseNormAct(keras.layers.Layer):
         activation: activations.OptionalActivation = None,
         stride: int = 1,
         dilation: int = 1,
+        padding: Padding = "symmetric",
         depthwise_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.conv = DepthwiseConv(
-            kernel_size, stride=stride, dilation=dilation, depthwise_initializer=depthwise_initializer, name="conv"
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            padding=padding,
+            depthwise_initializer=depthwise_initializer,
+            name="conv",
         )
         self.norm = norm(name="norm")
         self.activation = activations.get(activation)
@@ -319,12 +333,13 @@ class DenseNormAct(keras.layers.Layer):
 
 
 def _padding(layer: Conv | DepthwiseConv) -> str:
-    return "SAME" if layer.stride == 1 else "VALID"
+    same = layer.padding == "same" or (layer.padding == "symmetric" and layer.stride == 1)
+    return "SAME" if same else "VALID"
 
 
 def _pad_strided(x: tf.Tensor, layer: Conv | DepthwiseConv) -> tf.Tensor:
     total = (layer.kernel_size - 1) * layer.dilation
-    if layer.stride == 1 or total == 0:
+    if layer.padding != "symmetric" or layer.stride == 1 or total == 0:
         return x
     around = [total // 2, total - total // 2]
     return tf.pad(x, [[0, 0], around, around, [0, 0]])

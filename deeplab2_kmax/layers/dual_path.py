@@ -75,6 +75,7 @@ class DualPathTransformer(keras.layers.Layer):
         self.pixel_drop_path = drop_paths.DropPath(drop_path)
 
     def call(self, pixels: tf.Tensor, memory: tf.Tensor, training: bool | None = False) -> tuple[tf.Tensor, tf.Tensor]:
+        memory = tf.cast(memory, pixels.dtype)  # Keras casts the first argument only.
         batch, height, width, channels = shapes.of(pixels)
         flat = tf.reshape(pixels, [batch, height * width, channels])
         memory_query, memory_key, memory_value = self._project_memory(memory, training)

@@ -1,4 +1,4 @@
-"""Inverted residual blocks of the mobile networks: wide inside, narrow outside (MobileNetV2, 2018, arXiv 1801.04381)."""
+"""Inverted residual blocks: narrow outside, wide inside (MobileNetV2, 2018, arXiv 1801.04381)."""
 
 from __future__ import annotations
 

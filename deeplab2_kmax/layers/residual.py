@@ -113,9 +113,9 @@ class Basic(ResidualBlock):
 
 
 class Stage(keras.layers.Layer):
-    """Residual blocks one after the other, as attributes block1, block2 and so on."""
+    """Blocks one after the other, as attributes block1, block2 and so on."""
 
-    def __init__(self, blocks: Sequence[ResidualBlock], **kwargs: Any):
+    def __init__(self, blocks: Sequence[keras.layers.Layer], **kwargs: Any):
         super().__init__(**kwargs)
         self.num_blocks = len(blocks)
         for number, block in enumerate(blocks, start=1):
@@ -124,4 +124,6 @@ class Stage(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         for number in range(1, self.num_blocks + 1):
             x = getattr(self, f"block{number}")(x, training=training)
-        return x
+        # Changes nothing. Other readers of a sum keep TensorFlow's graph rewriter (2.15) from fusing convolution, sum and
+        # ReLU: it fails, and with it every other fusion in the graph. So the sum has one reader, which has the others.
+        return tf.squeeze(tf.expand_dims(x, 0), 0)

@@ -22,7 +22,7 @@ class SimplifiedSqueezeExcite(keras.layers.Layer):
         self.conv = conv.Conv(channels, use_bias=True, kernel_initializer=initializer, name="conv")
         self.built = True
 
-    def call(self, x: tf.Tensor, **_: Any) -> tf.Tensor:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         return x * activations.hard_sigmoid(self.conv(tf.reduce_mean(x, [1, 2], keepdims=True)))
 
 
@@ -38,15 +38,18 @@ class SqueezeExcite(keras.layers.Layer):
         *,
         gate: str | activations.Activation = "sigmoid",
         activation: str | activations.Activation = "relu",
+        kernel_initializer: Any = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.gate = activations.get(gate)
         self.activation = activations.get(activation)
-        self.reduce = conv.Conv(squeezed, use_bias=True, name="reduce")
+        self.kernel_initializer = kernel_initializer
+        self.reduce = conv.Conv(squeezed, use_bias=True, kernel_initializer=kernel_initializer, name="reduce")
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.expand = conv.Conv(tf.TensorShape(input_shape)[-1], use_bias=True, name="expand")
+        channels = tf.TensorShape(input_shape)[-1]
+        self.expand = conv.Conv(channels, use_bias=True, kernel_initializer=self.kernel_initializer, name="expand")
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

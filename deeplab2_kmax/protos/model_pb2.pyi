@@ -8,7 +8,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class ModelOptions(_message.Message):
     __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab")
     class BackboneOptions(_message.Message):
-        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride")
+        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage")
         NAME_FIELD_NUMBER: _ClassVar[int]
         OUTPUT_STRIDE_FIELD_NUMBER: _ClassVar[int]
         PRETRAINED_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,10 @@ class ModelOptions(_message.Message):
         BACKBONE_WIDTH_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
         BACKBONE_LAYER_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
         USE_SAC_BEYOND_STRIDE_FIELD_NUMBER: _ClassVar[int]
+        SQUEEZE_AND_EXCITE_GATE_FIELD_NUMBER: _ClassVar[int]
+        REDUCE_LAST_BLOCK_FILTERS_FIELD_NUMBER: _ClassVar[int]
+        WINDOW_SIZE_FIELD_NUMBER: _ClassVar[int]
+        GLOBAL_ATTENTION_AT_END_OF_MOAT_STAGE_FIELD_NUMBER: _ClassVar[int]
         name: str
         output_stride: int
         pretrained_weights: str
@@ -29,7 +33,11 @@ class ModelOptions(_message.Message):
         backbone_width_multiplier: float
         backbone_layer_multiplier: float
         use_sac_beyond_stride: int
-        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ...) -> None: ...
+        squeeze_and_excite_gate: str
+        reduce_last_block_filters: bool
+        window_size: _containers.RepeatedScalarFieldContainer[int]
+        global_attention_at_end_of_moat_stage: bool
+        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ..., squeeze_and_excite_gate: _Optional[str] = ..., reduce_last_block_filters: bool = ..., window_size: _Optional[_Iterable[int]] = ..., global_attention_at_end_of_moat_stage: bool = ...) -> None: ...
     class DeeplabV3Options(_message.Message):
         __slots__ = ("num_classes",)
         NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]

@@ -156,14 +156,11 @@ def _with_precision(config: config_pb2.ExperimentOptions, precision: str) -> con
 
 
 def _load_averages(model: keras.Model, checkpoint: str | os.PathLike[str]) -> None:
-    path = os.fspath(checkpoint)
-    reader = tf.train.load_checkpoint(path)
-    keys = {key for key in reader.get_variable_to_shape_map() if key.startswith(f"{AVERAGES}/")}
-    if not keys:
-        return
+    reader = tf.train.load_checkpoint(os.fspath(checkpoint))
+    keys = reader.get_variable_to_shape_map()
     for name, variable in restore.variable_paths(model).items():
-        key = next((key for key in keys if key.endswith(f"/{name}/.ATTRIBUTES/VARIABLE_VALUE")), None)
-        if key is not None:
+        key = f"{AVERAGES}/{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        if key in keys:  # statistics of batch norms are averages already and have no second one
             variable.assign(reader.get_tensor(key))
 
 

@@ -88,6 +88,7 @@ class KMaXBlock(keras.layers.Layer):
     def call(
         self, pixels: tf.Tensor, centers: tf.Tensor, predict: bool = False, training: bool | None = False
     ) -> ClusterStep:
+        centers = tf.cast(centers, pixels.dtype)  # Keras casts the first argument only.
         memory = self.memory_conv1(centers, training=training)
         pixels = self.pixel_conv1(self.activation(pixels), training=training)
         query, key, value = tf.split(self.memory_qkv(memory, training=training), self.split, axis=-1)

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from deeplab2_kmax.data import record_index
+from deeplab2_kmax.data import crc32c, record_index
 
 
 def write(path, lengths):
@@ -151,4 +151,4 @@ def test_another_kind_of_file_is_an_error(tmp_path):
 def test_the_checksum_is_crc32c():
     # The check value of CRC-32C, masked as in TFRecords.
     crc = 0xE3069283
-    assert record_index.masked_crc32c(b"123456789") == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    assert crc32c.masked(b"123456789") == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,12 +1,15 @@
 """Tables of variable names: ours -> DeepLab2's, one module per family.
 
-A table maps patterns of paths, in which `{}` stands for a number that both sides share.
+A table maps patterns of paths, in which `{}` stands for a number that both sides share, in order. `{-1}` on their side
+is that number less 1, for what they count from 0.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+
+_HOLE = re.compile(r"\{(-\d+)?\}")
 
 
 class NameMap:
@@ -20,7 +23,7 @@ class NameMap:
         for pattern, theirs in self._rules:
             match = pattern.fullmatch(path)
             if match:
-                return theirs.format(*match.groups())
+                return _fill(theirs, match.groups())
         return None
 
     def names(self, paths: Iterable[str]) -> dict[str, str | None]:
@@ -35,3 +38,8 @@ def under(ours: str, theirs: str, table: Mapping[str, str]) -> dict[str, str]:
 
 def _pattern(ours: str) -> re.Pattern[str]:
     return re.compile(r"(\d+)".join(re.escape(part) for part in ours.split("{}")))
+
+
+def _fill(theirs: str, numbers: Iterable[str]) -> str:
+    given = iter(numbers)
+    return _HOLE.sub(lambda hole: str(int(next(given)) + int(hole[1] or 0)), theirs)

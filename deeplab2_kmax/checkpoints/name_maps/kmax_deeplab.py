@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeplab2_kmax.checkpoints.name_maps import layers, resnet, under
+from deeplab2_kmax.checkpoints.name_maps import backbones, layers, under
 
 _PIXEL_DECODER = {
     **under("norms/{}", "_backbone_norms/{}", layers.LAYER_NORM),
@@ -58,7 +58,7 @@ _SEMANTIC_DECODER = {
 }
 
 TABLE = {
-    **under("backbone", "encoder", resnet.TABLE),
+    **under("backbone", "encoder", backbones.TABLE),
     **under("pixel_decoder", "pixel_decoder", _PIXEL_DECODER),
     **under("transformer_decoder", "transformer_decoder", _TRANSFORMER_DECODER),
     **{f"mask_predictor/{ours}": theirs for ours, theirs in _PREDICTOR.items()},

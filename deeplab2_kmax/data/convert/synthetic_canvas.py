@@ -97,20 +97,20 @@ class Canvas:
         if box is None:
             return None
         top, bottom, left, right = box
-        p0, u, v = (np.asarray(x, np.float64) for x in (corner, side_a, side_b))
-        normal = np.cross(u, v)
-        dual_a = np.cross(v, normal) / np.dot(u, np.cross(v, normal))
-        dual_b = np.cross(normal, u) / np.dot(v, np.cross(normal, u))
+        normal = _cross(side_a, side_b)
+        toward_a, toward_b = _cross(side_b, normal), _cross(normal, side_a)
+        dual_a = _scaled(toward_a, 1 / _dot(side_a, toward_a))
+        dual_b = _scaled(toward_b, 1 / _dot(side_b, toward_b))
         ray_x, ray_y = self.ray_x[None, left:right], self.ray_y[top:bottom, None]
 
-        def along(vector: np.ndarray) -> np.ndarray:
-            x, y, z = vector.astype(np.float32)
+        def along(vector: Vector) -> np.ndarray:
+            x, y, z = (np.float32(value) for value in vector)
             return ray_x * x + (ray_y * y + z)
 
         facing = along(normal)
-        z = np.float32(normal @ p0) / np.where(np.abs(facing) < 1e-9, np.float32(1e-9), facing)
-        a = along(dual_a) * z - np.float32(dual_a @ p0)
-        b = along(dual_b) * z - np.float32(dual_b @ p0)
+        z = np.float32(_dot(normal, corner)) / np.where(np.abs(facing) < 1e-9, np.float32(1e-9), facing)
+        a = along(dual_a) * z - np.float32(_dot(dual_a, corner))
+        b = along(dual_b) * z - np.float32(_dot(dual_b, corner))
         depth = self.depth[top:bottom, left:right]
         inside = (a >= 0) & (a <= 1) & (b >= 0) & (b <= 1) & (z > NEAR) & (z * np.float32(bias) < depth)
         rows, columns = np.nonzero(inside)
@@ -146,3 +146,15 @@ class Canvas:
         if left >= right or top >= bottom:
             return None
         return top, bottom, left, right
+
+
+def _cross(a: Vector, b: Vector) -> Vector:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _scaled(a: Vector, factor: float) -> Vector:
+    return a[0] * factor, a[1] * factor, a[2] * factor

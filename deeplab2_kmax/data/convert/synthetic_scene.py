@@ -19,6 +19,8 @@ LABEL_DIVISOR = 1000
 FRAMES_PER_SECOND = 10
 
 _VISIBLE_AHEAD = 130.0  # metres; beyond it there is only the skyline
+_VEHICLES_AHEAD = 50.0  # farther ones would be specks
+_PEOPLE_AHEAD = 26.0
 _STRETCH = 330.0  # metres of road that a scene describes: enough for a video of 15 seconds
 _CAR_COLORS = (
     ((0.86, 0.86, 0.87), 5),
@@ -89,6 +91,11 @@ class _Side:
     walk: float  # end of the sidewalk
     front: float  # where houses or the park begin
     built: bool
+
+    @property
+    def paved(self) -> float:
+        """Where grass begins: at the sidewalk, or behind houses that stand on it."""
+        return self.walk if not self.built or self.front > self.walk + 1.9 else self.front + 40.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,9 +241,9 @@ class Scene:
         view.ground()
         view.skyline()
         for vehicle in self._vehicles:
-            view.shadow(*view.where(vehicle), vehicle.length, vehicle.width)
+            view.shadow(*view.where(vehicle), vehicle.length, vehicle.width, _VEHICLES_AHEAD)
         for person in self._people:
-            view.shadow(*view.where(person), 0.5, 0.6)
+            view.shadow(*view.where(person), 0.5, 0.6, _PEOPLE_AHEAD)
         for house in self._houses:
             view.house(house)
         for hedge in self._hedges:
@@ -366,7 +373,7 @@ class Scene:
                         )
                     )
                     s += length
-                s += random.uniform(0.8, 3.0) if parked else random.uniform(5, 22)
+                s += random.uniform(0.8, 4.0) if parked else random.uniform(7, 28)
         return vehicles
 
     def _make_people(self) -> list[_Person]:
@@ -400,7 +407,7 @@ class Scene:
                     walk = float(random.choice((-1.0, 0.0, 1.0))) * random.uniform(0.9, 1.6)
                     u = side * random.uniform(ground.kerb + 0.4, ground.walk - 0.4)
                     add(s, u, walk, 0.0)
-                s += random.uniform(2.5, 13)
+                s += random.uniform(3, 15)
         if random.random_sample() < 0.3:  # someone crosses the road
             s = self._crossing + 1.5 if self._crossing > 0 else random.uniform(9, 28)
             for _ in range(random.randint(1, 4)):
@@ -459,7 +466,7 @@ class _View:
         s = np.broadcast_to(z + np.float32(self.eye_s), u.shape)
         left, right = scene._sides[-1], scene._sides[1]
         labels = np.full(u.shape, TERRAIN * LABEL_DIVISOR, np.int32)
-        labels[(u > -left.walk) & (u < right.walk)] = SIDEWALK * LABEL_DIVISOR
+        labels[(u > -left.paved) & (u < right.paved)] = SIDEWALK * LABEL_DIVISOR
         road = (u > -left.kerb) & (u < right.kerb)
         labels[road] = ROAD * LABEL_DIVISOR
 
@@ -509,10 +516,10 @@ class _View:
         shader = synthetic_surfaces.skyline(color, light=0.9, offset=offset, cells=46, low=0.35, steps=steps)
         self.canvas.quad((-260.0, -self.scene._eye - 4, z), (520.0, 0, 0), (0, height, 0), label, shader)
 
-    def shadow(self, s: float, u: float, length: float, width: float) -> None:
+    def shadow(self, s: float, u: float, length: float, width: float, reach: float) -> None:
         """A soft dark patch below something; long on the side away from the sun."""
         x, y, z = self.point(s, u, 0.012)
-        if not 0.0 < z < _VISIBLE_AHEAD:
+        if not 0.0 < z < reach:
             return
         slant = -self.scene._sun_side * (0.9 if self.light.sun > 0.3 else 0.0)
         wide = width * 1.25 + abs(slant)
@@ -585,7 +592,7 @@ class _View:
         """A box on wheels; cars carry a smaller, sloped box on top."""
         s, u = self.where(vehicle)
         center = self.point(s, u)
-        if not vehicle.length / 2 + 1.0 < center[2] < _VISIBLE_AHEAD:
+        if not vehicle.length / 2 + 1.0 < center[2] < _VEHICLES_AHEAD:
             return
         label = vehicle.class_id * LABEL_DIVISOR + vehicle.track
         slope = self.scene._bend * center[2]
@@ -654,7 +661,7 @@ class _View:
     def person(self, person: _Person) -> None:
         s, u = self.where(person)
         x, y, z = self.point(s, u)
-        if not 1.5 < z < _VISIBLE_AHEAD:
+        if not 1.5 < z < _PEOPLE_AHEAD:
             return
         moving = person.speed_s or person.speed_u
         step = (person.phase + self.time * 1.8) % 1.0
@@ -675,7 +682,7 @@ class _View:
         self.canvas.quad(corner, side, (0, person.height, 0), PERSON * LABEL_DIVISOR + person.track, shader)
 
     def finish(self, hood: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Haze, light and sensor; unrecognisable specks and the own bonnet become void."""
+        """Haze, light and sensor; specks too small to tell and the own bonnet become void."""
         canvas, light = self.canvas, self.light
         image, panoptic, depth = canvas.image, canvas.panoptic, canvas.depth
         solid = depth < synthetic_canvas.FAR
@@ -702,10 +709,11 @@ class _View:
         image += (np.stack(grain, axis=-1) - 0.5) * np.float32(0.05)
         image = np.clip(image * 255, 0, 255).astype(np.uint8)
 
-        small = max(6, int(3e-4 * canvas.height * canvas.width))
-        ids, places, counts = np.unique(panoptic, return_inverse=True, return_counts=True)
-        ids[(counts < small) & (ids % LABEL_DIVISOR > 0)] = IGNORE_LABEL * LABEL_DIVISOR
-        return image, ids[places].reshape(panoptic.shape).astype(np.int32), depth
+        small = max(6, int(8e-4 * canvas.height * canvas.width))
+        counts = np.bincount(panoptic.ravel())
+        ids = np.arange(len(counts), dtype=np.int32)
+        ids[counts < small] = IGNORE_LABEL * LABEL_DIVISOR
+        return image, ids[panoptic], depth
 
     def _hood(self, image, panoptic, depth) -> None:
         """The bonnet of the car that carries the camera."""

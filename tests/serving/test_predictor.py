@@ -1,0 +1,56 @@
+"""From a picture file to a prediction, through an exported model and without one."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax.serving.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(exported):
+    return Predictor(exported.path)
+
+
+def test_a_picture_gives_maps_of_its_own_size(predictor, image_file, picture):
+    result = predictor(image_file)
+    assert result.panoptic.shape == result.semantic.shape == (50, 90)
+    assert result.panoptic.dtype == np.int32
+    np.testing.assert_array_equal(result.image, picture)
+    assert result.segments and sum(s["area"] for s in result.segments) <= 50 * 90
+    assert {s["id"] for s in result.segments} <= set(np.unique(result.panoptic).tolist())
+    assert result.draw().shape == (50, 90, 3)
+    np.testing.assert_array_equal(predictor(picture).panoptic, result.panoptic)
+    np.testing.assert_array_equal(predictor(image_file.read_bytes()).panoptic, result.panoptic)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (200, 2), (66, 65)])
+def test_pictures_of_any_size(predictor, size):
+    picture = np.random.RandomState(0).randint(0, 256, (*size, 3)).astype(np.uint8)
+    assert predictor(picture).panoptic.shape == size
+
+
+def test_without_an_export_the_same(config, checkpoint, predictor, picture):
+    direct = Predictor.from_config(config, checkpoint)
+    np.testing.assert_array_equal(direct(picture).panoptic, predictor(picture).panoptic)
+
+
+def test_too_large_and_broken_pictures(exported, picture, tmp_path):
+    predictor = Predictor(exported.path, pixel_limit=1000)
+    with pytest.raises(ValueError, match="the limit is 0.001"):
+        predictor(picture)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
+    with pytest.raises(ValueError, match="broken.jpg"):
+        predictor(tmp_path / "broken.jpg")
+
+
+def test_folders_that_are_no_model(tmp_path):
+    with pytest.raises(ValueError, match="is no SavedModel"):
+        Predictor(tmp_path)
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([], name="x")])
+    tf.saved_model.save(module, str(tmp_path / "other"), signatures=module.f.get_concrete_function())
+    with pytest.raises(ValueError, match="says nothing about its classes"):
+        Predictor(tmp_path / "other")
+    with pytest.raises(ValueError, match="expected an input input_tensor"):
+        Predictor(tmp_path / "other", dataset="coco_panoptic")

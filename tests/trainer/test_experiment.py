@@ -1,0 +1,155 @@
+"""Whole runs of a tiny experiment: logs, files, stopping, resuming after a kill."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab2_kmax import architectures
+from deeplab2_kmax.protos import config_pb2
+from tests.trainer import tiny
+from trainer import checkpointing, experiment, optimizers
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Trains in a process of its own. `kill_at`: the step after whose checkpoint the process is killed, 0 for none.
+SCRIPT = """
+import os, pathlib, signal, sys
+folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+from tests.trainer import tiny
+from trainer import checkpointing, experiment
+
+save = checkpointing.Manager.save
+def save_and_die(self, *args, **kwargs):
+    path = save(self, *args, **kwargs)
+    if path and path.endswith(f"-{kill_at}") and kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path
+checkpointing.Manager.save = save_and_die
+config = tiny.load(folder.parent, "trainer_options { save_summaries_steps: 1000 }", deterministic=True)
+experiment.run(config, "train", folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_records(folder / "data")
+    return folder
+
+
+def start(folder, name, kill_at):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder / name), str(kill_at)],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def variables(run_folder):
+    reader = tf.train.load_checkpoint(str(run_folder / "tiny" / "ckpt-20"))
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(folder):
+    straight, killed = start(folder, "straight", 0), start(folder, "killed", 10)
+    killed_log = killed.communicate()[0]
+    assert killed.returncode == -signal.SIGKILL, killed_log
+    assert "ckpt-10" in checkpointing.newest(folder / "killed" / "tiny")
+    (folder / "killed" / "tiny" / "ckpt-15_temp").mkdir()  # as a kill while saving leaves it
+    resumed = start(folder, "killed", 0)
+    resumed_log, straight_log = resumed.communicate()[0], straight.communicate()[0]
+    assert straight.returncode == 0, straight_log
+    assert resumed.returncode == 0, resumed_log
+    assert "goes on from" in resumed_log and "ckpt-10" in resumed_log
+    expected, found = variables(folder / "straight"), variables(folder / "killed")
+    assert set(found) == set(expected)
+    groups = {name.split("/")[0] for name in expected}
+    assert groups == {"model", "optimizer", "averages", "global_step"}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert not (folder / "killed" / "tiny" / "ckpt-15_temp").exists()
+
+
+def test_batches_after_resuming_are_those_of_one_run(folder):
+    config = tiny.load(folder)
+    dataset = architectures.dataset_of(config)
+    whole = list(experiment._training_data(config, dataset, start_batch=0)().take(4))
+    later = list(experiment._training_data(config, dataset, start_batch=2)().take(2))
+    for expected, found in zip(whole[2:], later):
+        assert expected["sample_id"].numpy().tolist() == found["sample_id"].numpy().tolist()
+        np.testing.assert_array_equal(expected["image"], found["image"])
+    ids = list(experiment._sample_ids(config, dataset, config.train_dataset_options, 2))
+    assert ids == [value.decode() for value in whole[2]["sample_id"].numpy()]
+
+
+def test_evaluating_without_a_checkpoint(folder, tmp_path):
+    with pytest.raises(ValueError, match="There is no checkpoint in .*nothing to evaluate"):
+        experiment.run(tiny.load(folder), "eval", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoint_of_another_model(folder, tmp_path):
+    config = tiny.load(folder)
+    other = config_pb2.ExperimentOptions()
+    other.CopyFrom(config)
+    other.model_options.max_deeplab.kmax.num_mask_slots = 9
+    checkpointing.write_config(other, tmp_path / "tiny")
+    weight = tf.train.Checkpoint(weight=tf.Variable(1.0))
+    weight.write(str(tmp_path / "tiny" / "ckpt-5"))
+    with pytest.raises(ValueError, match="checkpoints of another model: - num_mask_slots: 9"):
+        experiment.run(config, "train", tmp_path)
+
+
+def test_unknown_mode(folder, tmp_path):
+    with pytest.raises(ValueError, match="mode must be one of train, eval"):
+        experiment.run(tiny.load(folder), "test", tmp_path)
+
+
+def test_batch_that_replicas_cannot_share(folder, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    config = tiny.load(folder, "train_dataset_options { batch_size: 3 }")
+    with pytest.raises(ValueError, match="train_dataset_options.batch_size"):
+        experiment.run(config, "train", tmp_path, strategy=strategy)
+
+
+def test_variable_table(folder):
+    config = tiny.load(folder, "trainer_options { solver_options { backbone_learning_rate_multiplier: 0.5 } }")
+    model = architectures.build_model(config)
+    model.build_variables()
+    rows = {row.name: row for row in experiment.variable_table(config, model)}
+    assert len(rows) == len(model.trainable_variables)
+    assert rows["backbone/convs/0/kernel"] == optimizers.Row("backbone/convs/0/kernel", (3, 3, 3, 8), True, 0.5)
+    factors = {name.split("/")[0]: row.learning_rate_factor for name, row in rows.items()}
+    assert set(factors) == {"backbone", "pixel_decoder", "transformer_decoder", "mask_predictor", "semantic_head"}
+    assert all((factor == 0.5) == (part == "backbone") for part, factor in factors.items())
+    decayed = {name.rsplit("/", 1)[-1] for name, row in rows.items() if row.decayed}
+    assert all(leaf.endswith(("kernel", "weight")) for leaf in decayed)
+    kept = {name.rsplit("/", 1)[-1] for name, row in rows.items() if not row.decayed}
+    assert {"gamma", "beta", "bias"} <= kept
+    assert not any(leaf.endswith(("kernel", "weight")) for leaf in kept)
+
+
+def test_mirrored_run_with_evaluation(folder, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    config = tiny.load(
+        folder,
+        "trainer_options { steps_per_loop: 1 save_summaries_steps: 1 solver_options { training_number_of_steps: 1 "
+        "warmup_steps: 0 gradient_accumulation_steps: 2 } } evaluator_options { eval_interval: 1 }",
+    )
+    values = experiment.run(config, "train_and_eval", tmp_path, strategy=strategy)
+    truths = values["evaluation/pq/TP"] + values["evaluation/pq/FN"]
+    assert truths == 3 * 4  # two stuff regions and two things in each of three images, no image twice
+    lines = [json.loads(line) for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["mode"]) for line in lines] == [(1, "train"), (1, "eval")]
+    assert np.isfinite(lines[0]["losses/train_total_loss"])
