@@ -96,6 +96,9 @@ def _check_backbone(options: model_pb2.ModelOptions.BackboneOptions, found: Find
     from deeplab2_kmax import backbones
     from deeplab2_kmax.backbones import fixed_options
 
+    if len(options.window_size) not in (0, 2):
+        expected = "two numbers, for stages 4 and 5"
+        found.problem("model_options.backbone.window_size", expected, options.window_size)
     allowed = backbones.FIXED_OPTIONS.get(options.name.lower(), fixed_options.COMMON)
     for field, values in allowed.items():
         value = getattr(options, field)

@@ -79,6 +79,7 @@ _TIMEOUT = _Range("a number >= 0, or -1 for no limit", lambda value: value >= -1
 _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
     "BackboneOptions": {
         _SHARE: "drop_path_keep_prob",
+        _NOT_NEGATIVE: "window_size",
         _POSITIVE: "stem_width_multiplier backbone_width_multiplier backbone_layer_multiplier",
     },
     "DecoderOptions": {_POSITIVE: "decoder_channels aspp_channels atrous_rates"},

@@ -148,9 +148,7 @@ CASES = [
         )
         for window in (0, 3)
     ),
-    Case(
-        "mbconv", lambda: moat_block.MBConv(8, stride=2, norm=NORM), inputs=((2, 5, 6, 4),), output=(2, 3, 3, 8)
-    ),
+    Case("mbconv", lambda: moat_block.MBConv(8, stride=2, norm=NORM), inputs=((2, 5, 6, 4),), output=(2, 3, 3, 8)),
     Case(
         "moat_block",
         lambda: moat_block.MoatBlock(32, window=2, position_span=3, norm=NORM),

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from deeplab2_kmax import config
+from deeplab2_kmax.backbones import BACKBONES
 from tests import shared
 
 TINY = shared.ROOT / "configs/tiny/kmax_synthetic.textproto"
@@ -121,8 +122,9 @@ def test_architecture_that_is_not_available_is_refused(data):
         config.check(loaded, "train")
 
 
-def test_backbone_that_is_not_available_is_refused(data):
+def test_backbone_that_is_not_available_is_refused(data, monkeypatch):
     loaded = load(data)
     loaded.model_options.backbone.name = "kmax_moat0_pretrain_224_1k"
+    monkeypatch.delitem(BACKBONES, "kmax_moat0_pretrain_224_1k")
     with pytest.raises(config.ConfigError, match="backbone.name: expected a backbone that is available"):
         config.check(loaded, "train")

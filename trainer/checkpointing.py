@@ -66,6 +66,10 @@ def restore(checkpoint: tf.train.Checkpoint, prefix: str, *, whole: bool) -> Non
         ) from error
 
 
+class NonFiniteWeights(RuntimeError):
+    """Weights to be saved hold NaN or infinite values."""
+
+
 class Manager(tf.train.CheckpointManager):
     """Saves a step once only, and refuses weights that are not finite."""
 
@@ -73,7 +77,7 @@ class Manager(tf.train.CheckpointManager):
         """As TensorFlow's.
 
         Raises:
-            RuntimeError: a variable holds NaN or infinite values; nothing was written.
+            NonFiniteWeights: a variable holds NaN or infinite values; nothing was written.
         """
         number = int(checkpoint_number)
         if self.latest_checkpoint is not None and _base(self.latest_checkpoint) == f"ckpt-{number}":
@@ -91,7 +95,7 @@ class Manager(tf.train.CheckpointManager):
             if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable)))
         ]
         if bad:
-            raise RuntimeError(
+            raise NonFiniteWeights(
                 f"After step {number}, {len(bad)} variables are not finite, for example {', '.join(bad[:5])}. Nothing "
                 f"was saved; the last good checkpoint is {self.latest_checkpoint}."
             )

@@ -8,7 +8,7 @@ import time
 import orbit
 import tensorflow as tf
 
-from trainer import evaluating, interrupts, progress, summaries
+from trainer import interrupts, progress, summaries
 
 
 class Controller(orbit.Controller):
@@ -65,7 +65,6 @@ class Controller(orbit.Controller):
         self.eval_summary_manager.flush()
         if self._metrics_file is not None:
             self._metrics_file.append(step, "eval", values)
-        assert isinstance(self.evaluator, evaluating.Evaluator)
         for line in (self.evaluator.table() or _line(values)).splitlines():
             self._show.say(line)
         self._show.say(f"evaluated step {step} in {time.monotonic() - start:.1f} s")

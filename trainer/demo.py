@@ -136,15 +136,13 @@ def _report(output, run, config, scenes, photos) -> list:
 
     import deeplab2_kmax as dk
     from deeplab2_kmax import architectures, visualize
-    from deeplab2_kmax.data import datasets
+    from deeplab2_kmax.serving import network
     from evaluation import report
 
     records = report.read_metrics(run / "metrics.jsonl")
     dataset = architectures.dataset_of(config)
     predictor = dk.Predictor(output / "saved_model")
-    checkpoint = tf.train.latest_checkpoint(str(run))
-    model = dk.build_model(config, postprocess=False)
-    dk.load_checkpoint(model, checkpoint)
+    model = network.load_model(config, run)
 
     def truth(image: np.ndarray, panoptic: np.ndarray) -> np.ndarray:
         table = dict(colors=dataset.colors, thing_ids=dataset.thing_ids, label_divisor=dataset.label_divisor)

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging
 
+_ASSERTION = "assertion failed:"
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
 _CONFIG = flags.DEFINE_string("config_file", None, "Experiment as text (ExperimentOptions). Required.")
@@ -52,14 +53,21 @@ def main(argv: list[str]) -> int:
         configs.check(config, _MODE.value)
     except (ValueError, OSError) as error:
         return _fail(error, 2)
-    from trainer import experiment, interrupts, training
+    import tensorflow as tf
+
+    from trainer import checkpointing, experiment, interrupts, training
 
     try:
         experiment.run(config, _MODE.value, _MODEL_DIR.value, num_gpus=_NUM_GPUS.value, master=_MASTER.value)
     except (ValueError, OSError) as error:
         logging.debug("Raised here:", exc_info=error)
         return _fail(error, 2)
-    except training.NonFiniteLoss as error:
+    except tf.errors.InvalidArgumentError as error:
+        if _ASSERTION not in error.message:
+            raise
+        # A record that does not fit, met while training: the message names file and record.
+        return _fail(ValueError(error.message.split(_ASSERTION)[-1].split("\n")[0].replace("] [", " ").strip(" []")), 2)
+    except (training.NonFiniteLoss, checkpointing.NonFiniteWeights) as error:
         return _fail(error, 1)
     except interrupts.Stopped as stopped:
         print(f"train: {stopped}; the state is saved, the same command goes on from there", file=sys.stderr)

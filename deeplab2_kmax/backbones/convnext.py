@@ -35,7 +35,7 @@ class ConvNeXt(keras.Model):
             prediction wants it; False halves exactly, as the classifier does.
         drop_path_keep_prob: keep probability of the last block, falling linearly from 1 at the first.
         norm: not used, all norms are layer norms.
-        others: options that have one value here, see FIXED_OPTIONS.
+        others: options that have one value here, see FIXED_OPTIONS; the schedule of drop path is linear.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -54,7 +54,7 @@ class ConvNeXt(keras.Model):
     ):
         del norm
         super().__init__(name=name)
-        fixed_options.check(name, others, FIXED_OPTIONS)
+        fixed_options.check(name, others, {**FIXED_OPTIONS, **fixed_options.LINEAR})
         if not 0.0 < drop_path_keep_prob <= 1.0:
             raise ValueError(f"{name}: drop_path_keep_prob lies in (0, 1], but got {drop_path_keep_prob}.")
         last = max(sum(depths) - 1, 1)

@@ -21,7 +21,7 @@ from deeplab2_kmax.layers import conv, inverted_residual, residual
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
 
-FIXED_OPTIONS: fixed_options.Allowed = {**fixed_options.COMMON, **fixed_options.STRIDE_32}
+FIXED_OPTIONS: fixed_options.Allowed = {**fixed_options.COMMON, **fixed_options.STRIDE_32, **fixed_options.LINEAR}
 _STEM_CHANNELS = 32
 
 

@@ -25,16 +25,16 @@ PLAIN: Allowed = {
     "use_sac_beyond_stride": (-1,),
 }
 
-# What ConvNeXt and MOAT have one kind of only.
+# What ConvNeXt and MOAT have one kind of only; and their schedule, if one is given.
 STRIDE_32: Allowed = {
     "output_stride": (32,),
     "use_squeeze_and_excite": (False,),
-    "drop_path_schedule": ("linear",),
     "stem_width_multiplier": (1.0,),
     "backbone_width_multiplier": (1.0,),
     "backbone_layer_multiplier": (1.0,),
     "use_sac_beyond_stride": (-1,),
 }
+LINEAR: Allowed = {"drop_path_schedule": ("linear",)}
 
 
 def check(name: str, given: Mapping[str, Any], allowed: Allowed) -> None:

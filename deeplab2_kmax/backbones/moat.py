@@ -23,7 +23,8 @@ from deeplab2_kmax.layers import norm as norms
 POSITION_SPANS = (14, 7)
 
 FIXED_OPTIONS: fixed_options.Allowed = {
-    **{option: values for option, values in fixed_options.COMMON.items() if option in ("squeeze_and_excite_gate",)},
+    "squeeze_and_excite_gate": ("sigmoid",),
+    "reduce_last_block_filters": (False,),
     **fixed_options.STRIDE_32,
 }
 
@@ -44,7 +45,7 @@ class Moat(keras.Model):
         pool_size: of the shortcuts that stride, 3 for dense prediction, 2 for the classifier.
         drop_path_keep_prob: what the keep probability of the blocks, 1 at the first, would reach behind the last one.
         norm: factory of the batch norms, `layers.norm.batch_norm()` if None.
-        others: options that have one value here, see FIXED_OPTIONS.
+        others: options that have one value here, see FIXED_OPTIONS; the schedule of drop path is linear.
 
     Raises:
         ValueError: an option has a value that this family does not have.
@@ -66,7 +67,7 @@ class Moat(keras.Model):
         **others: Any,
     ):
         super().__init__(name=name)
-        fixed_options.check(name, others, FIXED_OPTIONS)
+        fixed_options.check(name, others, {**FIXED_OPTIONS, **fixed_options.LINEAR})
         windows = tuple(window_size) or (0, 0)
         if len(windows) != 2 or min(windows) < 0:
             raise ValueError(
@@ -85,9 +86,7 @@ class Moat(keras.Model):
             return {"stride": stride, "pool_size": pool_size, "drop_path": next(rates), "norm": norm}
 
         def convolutional(stage: int) -> residual.Stage:
-            return residual.Stage(
-                [moat_block.MBConv(widths[stage], **shared(block)) for block in range(depths[stage])]
-            )
+            return residual.Stage([moat_block.MBConv(widths[stage], **shared(block)) for block in range(depths[stage])])
 
         def attentive(stage: int) -> residual.Stage:
             blocks = []

@@ -78,6 +78,11 @@ class ResNet(keras.Model):
                 f"{name} loads no pretrained_weights while it is built: put the checkpoint in initial_checkpoint."
             )
         norm = norm or norms.batch_norm()
+        counts = [int(count * backbone_layer_multiplier) for count in num_blocks]
+        if min(counts) < 1:
+            raise ValueError(
+                f"{name}: backbone_layer_multiplier {backbone_layer_multiplier} leaves a stage without blocks."
+            )
         act = activations.get(activation)
         keep = functools.partial(
             _keep_probability, final=drop_path_keep_prob, schedule=drop_path_schedule, beyond=drop_path_beyond_stride
@@ -89,7 +94,7 @@ class ResNet(keras.Model):
             first_stride = 2 ** (number - 1)
             filters = int(round(first_stride * 32 * backbone_width_multiplier))
             blocks: list[residual.ResidualBlock] = []
-            for index in range(int(num_blocks[number - 2] * backbone_layer_multiplier)):
+            for index in range(counts[number - 2]):
                 input_stride = first_stride if index == 0 else 2 * first_stride
                 shared: dict[str, Any] = {
                     "stride": 2 if index == 0 and first_stride < output_stride else 1,

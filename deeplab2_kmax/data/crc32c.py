@@ -31,10 +31,10 @@ def plain(data: bytes) -> int:
     padded[-len(data) :] = np.frombuffer(data, np.uint8)
     padded[-len(data) :][:4] ^= 0xFF
     words = np.ascontiguousarray(padded.view("<u2").reshape(pieces, length // 2).T)
-    table = _word_table()
+    words_table = _word_table()
     state = np.zeros(pieces, np.uint32)
     for column in words:
-        state = table[(state & 0xFFFF) ^ column] ^ (state >> 16)
+        state = words_table[(state & 0xFFFF) ^ column] ^ (state >> 16)
     while len(state) > 1:
         if len(state) % 2:
             state = np.concatenate([np.zeros(1, np.uint32), state])
@@ -43,7 +43,7 @@ def plain(data: bytes) -> int:
     return int(state[0]) ^ 0xFFFFFFFF
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _skip_tables(num_zeros: int) -> tuple[np.ndarray, ...]:
     """For each byte of the state: its value -> its share of the state after so many zero bytes, a power of two."""
     places = [np.arange(256, dtype=np.uint32) << np.uint32(8 * byte) for byte in range(4)]

@@ -29,7 +29,7 @@ class KMaXPixelDecoder(keras.layers.Layer):
         dilation: rate of the bottlenecks' 3x3 convolutions.
 
     Raises:
-        ValueError: there are not 4 or 5 levels, or a level has no block.
+        ValueError: there are not 4 or 5 levels, or a level has no block or no channel.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class KMaXPixelDecoder(keras.layers.Layer):
             raise ValueError(f"pixel_decoder_blocks has 4 or 5 positive entries, but got {list(blocks)}.")
         strides = [32 // 2**level for level in range(len(blocks))]
         filters = [int(round(16 * stride * width_multiplier)) for stride in strides]
+        if min(filters) < 1:
+            raise ValueError(f"pixel_decoder_width_multiplier {width_multiplier} leaves a level without channels.")
 
         def stage(stride: int, width: int, count: int) -> residual.Stage:
             shared: dict[str, Any] = {"norm": norm, "activation": activation}

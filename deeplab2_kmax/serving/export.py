@@ -128,7 +128,7 @@ def _signatures(
         def serving(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
             return network.serve(frozen, config, prepare(input_tensor))
 
-        return tf.function(serving, input_signature=[spec]).get_concrete_function()
+        return tf.function(serving, input_signature=[spec], autograph=False).get_concrete_function()
 
     if input_type == ENCODED_IMAGE:
         return {

@@ -82,38 +82,55 @@ def freeze(
     batch_size: int | None = 1,
     include_logits: bool = False,
 ) -> Network:
-    """The model as a graph with its weights as constants: images [B, H, W, 3] float32 -> named outputs.
+    """The model with its weights as constants, and its post-processing: images [B, H, W, 3] float32 -> named outputs.
 
     (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS; with `include_logits` all that DeepLab2 gives.
     """
+    predict = freeze_predictions(model, config, batch_size=batch_size, include_logits=include_logits)
     height, width = config.eval_dataset_options.crop_size
-    classes = architectures.dataset_of(config).mask_classes()
-    postprocess = mask_merging.build(config.evaluator_options, classes)
+    postprocess = mask_merging.build(config.evaluator_options, architectures.dataset_of(config).mask_classes())
+
+    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        prediction, semantic_logits = predict(images)
+        maps = postprocess(prediction, (height, width))
+        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, semantic_logits, (), maps))
+        return named if include_logits else {name: named[name] for name in MAPS}
+
+    return network
+
+
+def freeze_predictions(
+    model: keras.Model,
+    config: config_pb2.ExperimentOptions,
+    *,
+    batch_size: int | None = 1,
+    include_logits: bool = False,
+) -> Callable[[tf.Tensor], tuple[MaskPrediction, tf.Tensor | None]]:
+    """The first half of `freeze`: images -> prediction and semantic logits.
+
+    Without `include_logits` what only training needs is left out: pixel features are empty, semantic logits None.
+    """
 
     def everything(images: tf.Tensor) -> list[tf.Tensor]:
         output = model(images, training=False)
-        logits = [] if output.semantic_logits is None else [output.semantic_logits]
-        return [*output.prediction, *logits]
+        return [*output.prediction, *([] if output.semantic_logits is None else [output.semantic_logits])]
 
     def necessary(images: tf.Tensor) -> list[tf.Tensor]:
         prediction = model.predict_masks(images)
         return [prediction.class_logits, prediction.mask_logits]
 
-    signature = [tf.TensorSpec([batch_size, height, width, 3], tf.float32, name="images")]
+    signature = [tf.TensorSpec([batch_size, *config.eval_dataset_options.crop_size, 3], tf.float32, name="images")]
     with _without_postprocessing(model):
-        traced = tf.function(everything if include_logits else necessary, input_signature=signature)
+        traced = tf.function(everything if include_logits else necessary, input_signature=signature, autograph=False)
         constant = convert_to_constants.convert_variables_to_constants_v2(traced.get_concrete_function())
-    network = _fold_constants(constant)
+    folded = _fold_constants(constant)
 
-    def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = list(network(images))
-        pixel_features = found[2] if include_logits else tf.zeros([0])
-        prediction = MaskPrediction(found[0], found[1], pixel_features)
-        maps = postprocess(prediction, (height, width))
-        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, (found[3:] or [None])[0], (), maps))
-        return named if include_logits else {name: named[name] for name in MAPS}
+    def predict(images: tf.Tensor) -> tuple[MaskPrediction, tf.Tensor | None]:
+        class_logits, mask_logits, *more = folded(images)
+        pixel_features = more[0] if include_logits else tf.zeros([0])
+        return MaskPrediction(class_logits, mask_logits, pixel_features), more[1] if len(more) > 1 else None
 
-    return run
+    return predict
 
 
 def serve(network: Network, config: config_pb2.ExperimentOptions, images: tf.Tensor) -> dict[str, tf.Tensor]:

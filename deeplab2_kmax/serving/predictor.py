@@ -83,6 +83,7 @@ class Predictor:
         serve = tf.function(
             lambda image: network.serve(frozen, config, image[tf.newaxis]),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+            autograph=False,
         )
         predictor = cls.__new__(cls)
         predictor._set(serve, classes.ClassTable.of(architectures.dataset_of(config)), pixel_limit)

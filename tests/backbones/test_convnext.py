@@ -5,29 +5,31 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax import architectures
+from deeplab2_kmax import config as configs
 from deeplab2_kmax.backbones import BACKBONES, convnext
 from deeplab2_kmax.checkpoints import restore
-from tests import backbone_checks
+from deeplab2_kmax.data import pipeline
+from tests import backbone_checks, shared
+from tests.trainer import tiny as experiments
 
 tiny = functools.partial(convnext.ConvNeXt, depths=(1, 1, 2, 1), widths=(8, 12, 16, 24))
 
 
-@pytest.mark.parametrize("prefix", ["", "kmax_"])
 @pytest.mark.parametrize(
-    ("size", "parameters", "widths"),
+    ("name", "parameters", "widths"),
     [
-        ("tiny", 27818592, (96, 192, 384, 768)),
-        ("small", 49453152, (96, 192, 384, 768)),
-        ("base", 87564416, (128, 256, 512, 1024)),
-        ("large", 196227264, (192, 384, 768, 1536)),
-        ("xlarge", 348143872, (256, 512, 1024, 2048)),
+        ("convnext_tiny", 27818592, (96, 192, 384, 768)),
+        pytest.param("convnext_small", 49453152, (96, 192, 384, 768), marks=pytest.mark.slow),
+        pytest.param("kmax_convnext_base", 87564416, (128, 256, 512, 1024), marks=pytest.mark.slow),
+        pytest.param("kmax_convnext_large", 196227264, (192, 384, 768, 1536), marks=pytest.mark.slow),
+        pytest.param("kmax_convnext_xlarge", 348143872, (256, 512, 1024, 2048), marks=pytest.mark.slow),
     ],
 )
-def test_parameters(prefix, size, parameters, widths):
+def test_parameters(name, parameters, widths):
     with tf.Graph().as_default():  # in which variables have shapes, but no values
-        backbone = BACKBONES[f"{prefix}convnext_{size}"]()
+        backbone = BACKBONES[name]()
         assert backbone_checks.count_parameters(backbone) == (parameters, 0)
-    assert backbone.name == f"{prefix}convnext_{size}"
+    assert backbone.name == name
     assert backbone.channels == (widths[0], *widths)
     assert backbone.strides == (4, 4, 8, 16, 32)
 
@@ -110,7 +112,62 @@ def test_options_that_it_does_not_have(options, message):
 
 
 def test_with_kmax():
-    backbone = architectures.build_backbone("kmax_convnext_tiny", drop_path_keep_prob=0.7, drop_path_schedule="constant")
+    backbone = architectures.build_backbone(
+        "kmax_convnext_tiny", drop_path_keep_prob=0.7, drop_path_schedule="constant"
+    )
     assert backbone.stage5.block3.drop_path.rate == pytest.approx(0.3)
     with pytest.raises(ValueError, match="output_stride 32"):
         architectures.build_backbone("kmax_convnext_tiny", output_stride=16)
+
+
+@pytest.mark.parametrize("narrow", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_one_step_of_kmax_deeplab(narrow, tmp_path, monkeypatch):
+    if narrow:
+        monkeypatch.setitem(BACKBONES, "kmax_convnext_tiny", tiny)
+    experiments.write_records(tmp_path / "data")
+    config = experiments.load(tmp_path, 'model_options { backbone { name: "kmax_convnext_tiny" } }')
+    dataset = architectures.dataset_of(config)
+    batches = pipeline.build_dataset(
+        config.train_dataset_options, dataset=dataset, training=True, targets=architectures.of(config).targets
+    )
+    batch = next(iter(batches))
+    model, loss = architectures.build_model(config), architectures.build_loss(config)
+    model.build_variables()
+
+    @tf.function
+    def step(seed):
+        with tf.GradientTape() as tape:
+            terms = loss(model(batch["image"], training=True, seed=seed), batch, seed=seed)
+            total = tf.reduce_mean(terms["total_loss"])
+        return total, tape.gradient(total, model.trainable_variables)
+
+    total, gradients = step(tf.constant([1, 2]))
+    assert np.isfinite(total)
+    for variable, gradient in zip(model.trainable_variables, gradients):
+        assert gradient is not None, variable.name
+        assert np.isfinite(gradient).all(), variable.name
+    maps = model(batch["image"]).maps
+    assert maps.panoptic.shape == batch["image"].shape[:3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("coco/kmax_deeplab/convnext_tiny", 67265502),
+        ("coco/kmax_deeplab/convnext_small", 88900062),
+        ("coco/kmax_deeplab/convnext_base", 129747390),
+        ("coco/kmax_deeplab/convnext_large", 243882366),
+        ("cityscapes/kmax_deeplab/convnext_tiny", 60981933),
+        ("cityscapes/kmax_deeplab/convnext_small", 82616493),
+        ("cityscapes/kmax_deeplab/convnext_base", 121631693),
+        ("cityscapes/kmax_deeplab/convnext_large", 232102413),
+        ("ade20k/kmax_deeplab/convnext_large", 243917318),
+    ],
+)
+def test_parameters_of_kmax_deeplab(name, parameters):
+    config = configs.load(shared.ROOT / f"configs/{name}.textproto")
+    with tf.Graph().as_default():
+        model = architectures.build_model(config, postprocess=False)
+        model.build_variables()
+        assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == parameters

@@ -84,7 +84,9 @@ def test_misfits_are_listed_with_the_nearest_names(model, stored, tmp_path):
     message = str(error.value)
     assert "semantic_head/last/kernel (semantic_last_layer/kernel; nearest: semantic_last_layer/kernal)" in message
     assert "semantic_last_layer/kernal (nearest: semantic_last_layer/kernel)" in message
-    assert "backbone/stem/conv/kernel: expected (7, 7, 3, 4), but encoder/_stem/_conv/kernel has (3, 3, 3, 4)" in message
+    assert (
+        "backbone/stem/conv/kernel: expected (7, 7, 3, 4), but encoder/_stem/_conv/kernel has (3, 3, 3, 4)" in message
+    )
     # Nothing was loaded.
     for variable, before in zip(model.variables, weights):
         np.testing.assert_array_equal(variable, before)

@@ -16,6 +16,13 @@ OF_DEEPLAB2 = {
     "cityscapes/kmax_deeplab/axial_resnet50": "cityscapes/kmax_deeplab/kmax_meta_axial_r50_os32",
     "ade20k/kmax_deeplab/resnet50": "ade20k/kmax_deeplab/kmax_meta_r50_os32",
     "ade20k/kmax_deeplab/resnet50_1281": "ade20k/kmax_deeplab/kmax_meta_r50_os32_res1281",
+    **{
+        f"{dataset}/kmax_deeplab/convnext_{size}": f"{dataset}/kmax_deeplab/kmax_meta_convnext_{size}_os32"
+        for dataset in ("coco", "cityscapes")
+        for size in ("tiny", "small", "base", "large")
+    },
+    "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",
+    "ade20k/kmax_deeplab/convnext_large_1281": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32_res1281",
 }
 
 

@@ -35,7 +35,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     manager, step, weight = make(tmp_path)
     save(manager, step, 10)
     weight.assign([1.0, np.inf])
-    with pytest.raises(RuntimeError, match=r"After step 20, 1 variables are not finite, for example kernel.*ckpt-10"):
+    with pytest.raises(
+        checkpointing.NonFiniteWeights, match=r"After step 20, 1 variables are not finite, for example kernel.*ckpt-10"
+    ):
         save(manager, step, 20, check_interval=False)
     assert not list(tmp_path.glob("ckpt-20*"))
 

@@ -140,6 +140,7 @@ def test_variable_table(folder):
     assert not any(leaf.endswith(("kernel", "weight")) for leaf in kept)
 
 
+@pytest.mark.slow
 def test_mirrored_run_with_evaluation(folder, tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     config = tiny.load(

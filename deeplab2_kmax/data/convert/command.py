@@ -40,7 +40,7 @@ def call(convert: Callable[[flags.FlagValues], str], values: flags.FlagValues, m
         argv: the program's name and its arguments.
 
     Returns:
-        the exit code: 0, or 2 after a line about what is wrong with the input.
+        the exit code: 0, 2 after a line about what is wrong with the input, 130 when stopped from the keyboard.
     """
     name = argv[0].rsplit("/", 1)[-1].removesuffix(".py")
     if any(re.fullmatch(r"-h|--?help(full|short)?", argument) for argument in argv[1:]):
@@ -56,4 +56,7 @@ def call(convert: Callable[[flags.FlagValues], str], values: flags.FlagValues, m
     except (flags.Error, ValueError, OSError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped; the same command goes on from the finished shards", file=sys.stderr)
+        return 130
     return 0

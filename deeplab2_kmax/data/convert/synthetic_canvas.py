@@ -37,7 +37,7 @@ def noise_tile() -> np.ndarray:
         return rows[:, low] * (1 - weight) + rows[:, high] * weight
 
     def mix(amounts: dict[int, float]) -> np.ndarray:
-        total = sum(octave(cells) * amount for cells, amount in amounts.items())
+        total = np.sum([octave(cells) * amount for cells, amount in amounts.items()], axis=0)
         order = np.argsort(total, axis=None, kind="stable")  # ranks: every value is equally frequent
         flat = np.empty(total.size, np.float32)
         flat[order] = np.linspace(0.0, 1.0, total.size, dtype=np.float32)

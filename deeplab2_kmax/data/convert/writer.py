@@ -1,7 +1,8 @@
 """Writes a split of a data set as TFRecord shards with a manifest: in parallel, resumable, the same bytes every time.
 
 `<split>-00000-of-00010.tfrecord` and so on; shard k of N holds the items [k * ceil(n / N), (k + 1) * ceil(n / N)).
-`<split>.manifest.json` lists the finished shards: file, records, bytes, sha256 and the offset of every record.
+`<split>.manifest.json` lists the shards: file, records, bytes, sha256 and the offset of every record. A shard that
+is still to come has -1 records and bytes.
 A shard appears under its name only when it is complete. A second run keeps the shards that are there and unchanged,
 and makes the others; if what it is made from has changed, all are made anew.
 """
@@ -9,6 +10,8 @@ and makes the others; if what it is made from has changed, all are made anew.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
 import itertools
 import json
@@ -19,7 +22,7 @@ import re
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from deeplab2_kmax.data import crc32c
@@ -71,7 +74,7 @@ def write_split(
 
     Raises:
         ValueError: no items, a bad name, a folder with foreign shards of this split, or an item that cannot be
-            encoded (the finished shards stay).
+            encoded; its name and files are told, where the item has `name` and `files`. The finished shards stay.
     """
     if not re.fullmatch(r"\w+", split):
         raise ValueError(f"A split is named by letters, digits and underscores, not {split!r}.")
@@ -81,10 +84,25 @@ def write_split(
         raise ValueError(f"There is nothing to write for the split {split!r}.")
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, split):
+        return _write(folder, split, items, encode, num_shards, source, num_processes, quiet)
+
+
+def _write(
+    folder: pathlib.Path,
+    split: str,
+    items: Sequence[Any],
+    encode: Encode,
+    num_shards: int,
+    source: Mapping[str, Any],
+    num_processes: int,
+    quiet: bool,
+) -> dict[str, Any]:
     names = [f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord" for k in range(num_shards)]
     manifest = _Manifest(folder, split, names, {**source, "num_items": len(items)})
-    for leftover in folder.glob(f".{split}-*.tmp"):  # of a run that was stopped
-        leftover.unlink()
+    for pattern in (f".{split}-*.tmp", f".{split}.manifest-*.tmp"):
+        for leftover in folder.glob(pattern):  # of a run that was stopped
+            leftover.unlink()
 
     size = -(-len(items) // num_shards)
     jobs = [
@@ -117,6 +135,17 @@ def fingerprint(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path, split: str) -> Iterator[None]:
+    """Keeps a second program from writing the same split."""
+    with (folder / f".{split}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"Another program is writing the split {split!r} in {folder} just now.") from None
+        yield
+
+
 class _Manifest:
     """The list of finished shards of a split, on disk and in memory."""
 
@@ -127,9 +156,7 @@ class _Manifest:
         self.source = json.loads(json.dumps(dict(source), sort_keys=True))
         self.shards: dict[str, dict[str, Any]] = {}
         self._saved = 0.0
-        present = {
-            path.name for path in folder.iterdir() if (m := _SHARD.fullmatch(path.name)) and m["split"] == split
-        }
+        present = {path.name for path in folder.iterdir() if (m := _SHARD.fullmatch(path.name)) and m["split"] == split}
         if self.path.exists():
             before = _load(self.path)
             listed = {shard["file"]: shard for shard in before["shards"]}
@@ -154,19 +181,22 @@ class _Manifest:
             self.save()
 
     def content(self) -> dict[str, Any]:
-        shards = [self.shards[name] for name in self.names if name in self.shards]
+        # Shards to come are listed too, so that readers know what is missing.
+        absent = {"records": -1, "bytes": -1}
         return {
             "format": FORMAT,
             "source": self.source,
-            "complete": len(shards) == len(self.names),
-            "records": sum(shard["records"] for shard in shards),
-            "shards": shards,
+            "complete": len(self.shards) == len(self.names),
+            "records": sum(shard["records"] for shard in self.shards.values()),
+            "shards": [self.shards.get(name, {"file": name, **absent}) for name in self.names],
         }
 
     def save(self) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{self.path.stem}-", suffix=".tmp", dir=self.folder)
         with os.fdopen(handle, "w") as file:
             json.dump(self.content(), file)
+            file.flush()
+            os.fsync(file.fileno())
         _publish(temporary, self.path)
         self._saved = time.monotonic()
 
@@ -183,13 +213,13 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _unchanged(path: pathlib.Path, shard: Mapping[str, Any]) -> bool:
-    if not path.is_file() or path.is_symlink() or path.stat().st_size != shard["bytes"]:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != shard.get("bytes"):
         return False
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest() == shard["sha256"]
+    return digest.hexdigest() == shard.get("sha256")
 
 
 def _write_shard(job: _Job, tick: Callable[[], None]) -> dict[str, Any]:
@@ -199,7 +229,7 @@ def _write_shard(job: _Job, tick: Callable[[], None]) -> dict[str, Any]:
     try:
         with os.fdopen(handle, "wb") as file:
             for item in job.items:
-                record = job.encode(item)
+                record = _encode(job.encode, item)
                 head = struct.pack("<Q", len(record))
                 frame = head + struct.pack("<I", crc32c.masked(head)) + record
                 frame += struct.pack("<I", crc32c.masked(record))
@@ -208,6 +238,8 @@ def _write_shard(job: _Job, tick: Callable[[], None]) -> dict[str, Any]:
                 offsets.append(position)
                 position += len(frame)
                 tick()
+            file.flush()
+            os.fsync(file.fileno())
         _publish(temporary, pathlib.Path(job.folder) / job.name)
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
@@ -219,6 +251,14 @@ def _write_shard(job: _Job, tick: Callable[[], None]) -> dict[str, Any]:
         "sha256": digest.hexdigest(),
         "offsets": offsets,
     }
+
+
+def _encode(encode: Encode, item: Any) -> bytes:
+    try:
+        return encode(item)
+    except (ValueError, OSError) as error:
+        told = [str(getattr(item, "name", item)), *getattr(item, "files", ())]
+        raise ValueError(f"{', '.join(told)}: {error}") from error
 
 
 def _publish(temporary: str, path: pathlib.Path) -> None:
@@ -242,9 +282,7 @@ def _write_and_count(job: _Job) -> dict[str, Any]:
     return _write_shard(job, tick)
 
 
-def _write_in_processes(
-    jobs: list[_Job], num_processes: int, manifest: _Manifest, show: Callable[[int], None]
-) -> None:
+def _write_in_processes(jobs: list[_Job], num_processes: int, manifest: _Manifest, show: Callable[[int], None]) -> None:
     # Fresh processes: a fork of a process in which TensorFlow runs threads may hang.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)

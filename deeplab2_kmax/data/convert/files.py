@@ -1,0 +1,63 @@
+"""Finding and reading the files of a raw data set."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+IMAGES = (".jpg", ".jpeg", ".png")
+
+
+def folder(path: str, flag: str) -> pathlib.Path:
+    """The folder that a flag names, or a ValueError when it is missing."""
+    if not path:
+        raise ValueError(f"--{flag} is missing; see --help")
+    if not pathlib.Path(path).is_dir():
+        raise ValueError(f"--{flag}: there is no folder {path}")
+    return pathlib.Path(path)
+
+
+def images(where: pathlib.Path) -> list[pathlib.Path]:
+    """The JPEG and PNG files of a folder, sorted by name.
+
+    Raises:
+        ValueError: no folder, no images, or two images that differ in their ending alone.
+    """
+    if not where.is_dir():
+        raise ValueError(f"there is no folder {where}")
+    found = sorted(path for path in where.iterdir() if path.suffix.lower() in IMAGES and path.is_file())
+    if not found:
+        raise ValueError(f"{where} holds no {', '.join(IMAGES)} files")
+    stems = [path.stem for path in found]
+    twice = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    if twice:
+        raise ValueError(f"{where} holds several images named {min(twice)}")
+    return found
+
+
+def inside(where: pathlib.Path, name: str, what: str) -> pathlib.Path:
+    """A file of a folder by a name that comes from data: it must be a plain name of a file that is there."""
+    if not name or pathlib.PurePosixPath(name).name != name or "\\" in name or name in (".", ".."):
+        raise ValueError(f"{what}: {name!r} is not a plain file name")
+    path = where / name
+    if not path.is_file():
+        raise ValueError(f"{what}: there is no file {path}")
+    return path
+
+
+def read_map(path: str | pathlib.Path, *, channels: int) -> np.ndarray:
+    """A label PNG as [H, W] (channels 1, palette indices as they are) or [H, W, 3] uint8.
+
+    Raises:
+        ValueError: it cannot be read or has another kind of pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            expected = ("L", "P") if channels == 1 else ("RGB",)
+            if image.mode not in expected:
+                raise ValueError(f"{path}: expected a PNG of mode {' or '.join(expected)}, found {image.mode}")
+            return np.array(image)
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error
