@@ -40,7 +40,7 @@ class Moat(keras.Model):
         depths: blocks of stages 2 to 5.
         widths: channels of stages 2 to 5, in stages 4 and 5 multiples of 32, the channels of an attention head.
         position_embedding: whether attention has a bias by relative position.
-        window_size: sides of the attention windows of stages 4 and 5, 0 for the whole map; empty: the whole map in both.
+        window_size: sides of the attention windows of stages 4 and 5, 0 for the whole map; empty: both the whole map.
         global_attention_at_end_of_moat_stage: the last block of these stages attends to the whole map.
         pool_size: of the shortcuts that stride, 3 for dense prediction, 2 for the classifier.
         drop_path_keep_prob: what the keep probability of the blocks, 1 at the first, would reach behind the last one.

@@ -20,6 +20,9 @@ from deeplab2_kmax.transformer_decoders import kmax as transformer_decoders
 Size = tuple[Any, Any]
 Postprocess = Callable[[structures.MaskPrediction, Size], structures.PanopticMaps]
 
+# The layers need no control flow on tensors. Without AutoGraph's rewriting they trace three times as fast.
+_plain_python = tf.autograph.experimental.do_not_convert
+
 # Chance to keep a residual update of the transformer decoder where the config does not say.
 _KEEP_PROBABILITY = 0.8
 
@@ -143,21 +146,18 @@ class KMaXDeepLab(keras.Model):
         Training adds the auxiliary predictions, resized to the masks' grid; inference adds label maps if there is a
         `postprocess`. `seed`, int32 [2], makes the random masks of training a function of it.
         """
-        with drop_path.seeded(seed):
-            pyramid = self.backbone(normalize(images), training=training)
-            prediction, steps = self._predict(pyramid, predict=False, training=training)
-            semantic_logits = self._semantic_logits(pyramid, training)
-        auxiliary = tuple(self._resized(step.prediction, prediction) for step in steps if step.prediction is not None)
-        maps = None
+        output = self._network(images, training, seed)
         if not training and self.postprocess is not None:
             height, width = shapes.of(images)[1:3]
-            maps = self.postprocess(prediction, (height, width))
-        return structures.MaskTransformerOutput(prediction, semantic_logits, auxiliary, maps)
+            output = output._replace(maps=self.postprocess(output.prediction, (height, width)))
+        return output
 
+    @_plain_python
     def predict_masks(self, images: tf.Tensor) -> structures.MaskPrediction:
         """The masks and classes alone, without what only training needs. Inference."""
         return self._predict(self.backbone(normalize(images), training=False), predict=False, training=False)[0]
 
+    @_plain_python
     def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         """The cluster that every pixel chose in each block of the transformer decoder, [B, h, w] int32. Inference."""
         pyramid = self.backbone(normalize(images), training=False)
@@ -179,6 +179,17 @@ class KMaXDeepLab(keras.Model):
             self(tf.zeros([1, 65, 65, 3]), training=False)
         finally:
             self.postprocess = postprocess
+
+    @_plain_python
+    def _network(
+        self, images: tf.Tensor, training: bool | None, seed: tf.Tensor | None
+    ) -> structures.MaskTransformerOutput:
+        with drop_path.seeded(seed):
+            pyramid = self.backbone(normalize(images), training=training)
+            prediction, steps = self._predict(pyramid, predict=False, training=training)
+            semantic_logits = self._semantic_logits(pyramid, training)
+        auxiliary = tuple(self._resized(step.prediction, prediction) for step in steps if step.prediction is not None)
+        return structures.MaskTransformerOutput(prediction, semantic_logits, auxiliary, maps=None)
 
     def _predict(
         self, pyramid: structures.Pyramid, predict: bool, training: bool | None

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax import backbones
+from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import restore
 from tests import shared
 
@@ -56,14 +57,14 @@ def test_backbone_in_other_modes(case, name, mode, tmp_path):
     elif mode == "xla":
         actual, tolerance = tf.function(graph, jit_compile=True)(images, training=False), 1e-4
     else:
-        before = tf.keras.mixed_precision.global_policy()
-        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+        before = keras.mixed_precision.global_policy()
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
         try:
             backbone = backbones.BACKBONES[name]()
             restore.load_deeplab2_checkpoint(backbone, prefix)
             actual, tolerance = tf.function(backbone)(images, training=False), 0.1
         finally:
-            tf.keras.mixed_precision.set_global_policy(before)
+            keras.mixed_precision.set_global_policy(before)
     for feature, right in zip(actual, expected):
         difference = np.asarray(tf.cast(feature, tf.float32)) - right
         assert np.abs(difference).max() < tolerance * np.abs(right).max()

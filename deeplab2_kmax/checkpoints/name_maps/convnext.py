@@ -1,6 +1,7 @@
 """Names of ConvNeXt's variables, ours -> DeepLab2's below `encoder/`.
 
-Its 7x7 kernels are grouped convolutions' [7, 7, 1, C], ours depthwise ones' [7, 7, C, 1]: the same numbers in one order.
+Its 7x7 kernels are those of grouped convolutions, [7, 7, 1, C], ours of depthwise ones, [7, 7, C, 1]: the same
+numbers in the same order.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ def make_tree(root, names=("0001TP_000010", "0001TP_000020", "Seq05_000005"), im
 
 
 def test_constants_are_those_of_the_descriptor():
-    assert camvid.THINGS == CAMVID.thing_ids and camvid.IGNORE_LABEL == CAMVID.ignore_label
-    assert camvid.LABEL_DIVISOR == CAMVID.label_divisor and camvid.UNLABELLED == CAMVID.num_classes
+    assert CAMVID.thing_ids == camvid.THINGS and CAMVID.ignore_label == camvid.IGNORE_LABEL
+    assert CAMVID.label_divisor == camvid.LABEL_DIVISOR and CAMVID.num_classes == camvid.UNLABELLED
 
 
 def test_parts_of_things_are_instances(tmp_path):

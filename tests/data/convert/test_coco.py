@@ -166,7 +166,7 @@ def test_a_label_of_another_kind(tmp_path):
 
 
 def test_classes_are_those_of_the_descriptor():
-    assert coco.IGNORE_LABEL == COCO.ignore_label and coco.LABEL_DIVISOR == COCO.label_divisor
+    assert COCO.ignore_label == coco.IGNORE_LABEL and COCO.label_divisor == coco.LABEL_DIVISOR
     found = coco.categories()
     assert len(found) == 133 and {c.class_id for c in found.values()} == set(range(1, 134))
     assert sum(c.is_thing for c in found.values()) == 80 and all(
@@ -211,7 +211,7 @@ def test_real_images_agree_with_the_two_channel_encoding(tmp_path):
         )
         other = files.read_map(sample / "panoptic_examples_2ch_format" / f"{item.name}.png", channels=3)
         category = other[..., 0]
-        void = category == 255
+        void = category == 0
         expected = np.array([0 if k == 0 else COCO.eval_ids[k] for k in range(COCO.num_classes)])[label // 256]
         np.testing.assert_array_equal(label == 0, void)
         np.testing.assert_array_equal(expected[~void], category[~void])
