@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
 
     from trainer import checkpointing, experiment, interrupts, training
 
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbit prints what it logs
     try:
         experiment.run(config, _MODE.value, _MODEL_DIR.value, num_gpus=_NUM_GPUS.value, master=_MASTER.value)
     except (ValueError, OSError) as error:

@@ -26,6 +26,7 @@ class MaskPredictor(keras.layers.Layer):
         num_outputs: outputs of the class head, void included.
         head_channels: width of the 5x5 convolution on the pixel features.
         feature_channels: length of the vectors whose products are the mask logits.
+        logits_scale: spread of the mask logits at the start of training.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MaskPredictor(keras.layers.Layer):
         head_channels: int = 256,
         feature_channels: int = 128,
         head_conv_type: str = "depthwise_separable_conv",
+        logits_scale: float = 0.1,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
@@ -51,7 +53,7 @@ class MaskPredictor(keras.layers.Layer):
         )
         self.feature_norm = norm(dtype="float32")
         self.mask_head = conv.DenseNormAct(feature_channels, norm=norm, dtype="float32")
-        self.mask_norm = norm(gamma=0.1, dtype="float32")
+        self.mask_norm = norm(gamma=logits_scale, dtype="float32")
         initializer = keras.initializers.TruncatedNormal(stddev=0.01)
         self.class_head = conv.Dense(num_outputs, kernel_initializer=initializer, dtype="float32")
         prior = np.zeros([num_outputs], np.float32)

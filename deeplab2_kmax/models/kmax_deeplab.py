@@ -72,6 +72,7 @@ def build(
         head_channels=head.head_channels or 256,
         feature_channels=head.output_channels or 128,
         head_conv_type=head.head_conv_type,
+        logits_scale=sizes.mask_logits_initial_scale,
         norm=norm,
         activation=act,
     )

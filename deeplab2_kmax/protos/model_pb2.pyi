@@ -94,7 +94,7 @@ class ModelOptions(_message.Message):
         kmax: ModelOptions.KMaXOptions
         def __init__(self, pixel_space_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., auxiliary_low_level: _Optional[_Iterable[_Union[LowLevelOptions, _Mapping]]] = ..., auxiliary_semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., instance_discrimination_sample_k: _Optional[int] = ..., instance_discrimination_sample_temperature: _Optional[float] = ..., semantic_sample_k: _Optional[int] = ..., semantic_sample_temperature: _Optional[float] = ..., transformer_decoder_drop_path_keep_prob: _Optional[float] = ..., kmax: _Optional[_Union[ModelOptions.KMaXOptions, _Mapping]] = ...) -> None: ...
     class KMaXOptions(_message.Message):
-        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features")
+        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features", "mask_logits_initial_scale")
         NUM_MASK_SLOTS_FIELD_NUMBER: _ClassVar[int]
         HIGHEST_STRIDE_FIELD_NUMBER: _ClassVar[int]
         AUXILIARY_SEMANTIC_DECODER_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class ModelOptions(_message.Message):
         TRANSFORMER_DECODER_FEED_FORWARD_CHANNELS_FIELD_NUMBER: _ClassVar[int]
         NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
         NORMALIZE_AUXILIARY_FEATURES_FIELD_NUMBER: _ClassVar[int]
+        MASK_LOGITS_INITIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
         num_mask_slots: int
         highest_stride: int
         auxiliary_semantic_decoder: bool
@@ -121,7 +122,8 @@ class ModelOptions(_message.Message):
         transformer_decoder_feed_forward_channels: int
         num_heads: int
         normalize_auxiliary_features: bool
-        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ...) -> None: ...
+        mask_logits_initial_scale: float
+        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ..., mask_logits_initial_scale: _Optional[float] = ...) -> None: ...
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]

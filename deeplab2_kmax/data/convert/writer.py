@@ -21,6 +21,7 @@ import pathlib
 import re
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -272,6 +273,15 @@ _counter: Any = None  # records written by all processes
 def _share(counter: Any) -> None:
     global _counter
     _counter = counter
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed parent cannot tell its workers to stop; they would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _write_and_count(job: _Job) -> dict[str, Any]:

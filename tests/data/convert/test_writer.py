@@ -3,12 +3,17 @@
 import functools
 import json
 import os
+import pathlib
+import subprocess
+import sys
+import time
 
 import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.data import record_index
-from deeplab2_kmax.data.convert import writer
+from deeplab2_kmax.data.convert import files, writer
+from tests import shared
 
 ITEMS = list(range(7))
 
@@ -175,8 +180,9 @@ def test_one_program_at_a_time(tmp_path):
 
 
 def test_an_error_in_another_process_arrives(tmp_path):
-    with pytest.raises(ValueError, match="no such thing"):
-        write(tmp_path, function=functools.partial(fail_at, number=0), num_processes=2)
+    read = functools.partial(files.read_map, channels=1)  # of a module that loads fast
+    with pytest.raises(ValueError, match=r"absent\d\.png"):
+        write(tmp_path, items=[str(tmp_path / f"absent{k}.png") for k in range(3)], function=read, num_processes=2)
 
 
 def test_fingerprints_follow_the_files(tmp_path):
@@ -186,3 +192,51 @@ def test_fingerprints_follow_the_files(tmp_path):
     assert writer.fingerprint([path], tmp_path) == first
     path.write_bytes(b"22")
     assert writer.fingerprint([path], tmp_path) != first
+
+
+_KILLED = """
+import sys, time
+from deeplab2_kmax.data.convert import writer
+def encode(item):
+    time.sleep(0.01 if item < 2 else 600)
+    return b"record"
+if __name__ == "__main__":
+    writer.write_split(sys.argv[1], "train", range(4), encode, num_shards=4, source={}, num_processes=2, quiet=True)
+"""
+
+
+def test_a_killed_run_leaves_no_processes(tmp_path):
+    script, folder = tmp_path / "killed.py", tmp_path / "out"
+    script.write_text(_KILLED)
+    run = subprocess.Popen([sys.executable, str(script), str(folder)], cwd=shared.ROOT, env=_environment())
+
+    def children():
+        return [int(pid) for pid in pathlib.Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+
+    _wait(lambda: folder.is_dir() and len(shards(folder)) == 2)
+    workers = children()
+    assert len(workers) >= 2
+    run.kill()
+    run.wait()
+    _wait(lambda: not any(_runs(pid) for pid in workers))
+    writer.write_split(folder, "train", range(4), encode, num_shards=4, source={}, quiet=True)
+    assert len(shards(folder)) == 4 and not list(folder.glob(".*.tmp"))
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": str(shared.ROOT)}
+
+
+def _runs(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")
