@@ -57,7 +57,7 @@ def _config(size: int):
 
 
 def _checkpoint(path: pathlib.Path) -> str:
-    """Random weights; the last norms of residual branches start at zero and are moved, or most of the network is idle."""
+    """Random weights; the last norms of residual branches start at zero: they are moved, or most of the net is idle."""
     model = network.load_model(_config(SIZE), None)
     random = np.random.RandomState(0)
     for variable in model.variables:

@@ -29,7 +29,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         fresh = compile_into(pathlib.Path(folder))
     target = ROOT / PACKAGE
-    stale = [name for name, text in fresh.items() if not (target / name).is_file() or (target / name).read_text() != text]
+    stale = [
+        name for name, text in fresh.items() if not (target / name).is_file() or (target / name).read_text() != text
+    ]
     stale += [path.name for path in target.glob("*_pb2.py*") if path.name not in fresh]
     if check:
         if stale:

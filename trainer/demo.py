@@ -1,4 +1,4 @@
-"""From nothing to a report with pictures: data, training, evaluation, export, prediction, each by the command a user types.
+"""From nothing to a report with pictures: data, training, export, prediction, each by the command a user types.
 
 python trainer/demo.py --output_dir=runs/demo
 """
@@ -145,7 +145,7 @@ def _report(output, run, config, scenes, photos) -> list:
     model = network.load_model(config, run)
 
     def truth(image: np.ndarray, panoptic: np.ndarray) -> np.ndarray:
-        table = dict(colors=dataset.colors, thing_ids=dataset.thing_ids, label_divisor=dataset.label_divisor)
+        table = {"colors": dataset.colors, "thing_ids": dataset.thing_ids, "label_divisor": dataset.label_divisor}
         return visualize.overlay(image, visualize.panoptic_colors(panoptic, **table), panoptic)
 
     samples, clusters = [], []

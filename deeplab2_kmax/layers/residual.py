@@ -124,6 +124,7 @@ class Stage(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         for number in range(1, self.num_blocks + 1):
             x = getattr(self, f"block{number}")(x, training=training)
-        # Changes nothing. Other readers of a sum keep TensorFlow's graph rewriter (2.15) from fusing convolution, sum and
-        # ReLU: it fails, and with it every other fusion in the graph. So the sum has one reader, which has the others.
+        # Changes nothing. Other readers of a sum keep the graph rewriter of TensorFlow 2.15 from fusing convolution,
+        # sum and ReLU: it fails, and with it every other fusion in the graph. So the sum has one reader, which has
+        # the others.
         return tf.squeeze(tf.expand_dims(x, 0), 0)

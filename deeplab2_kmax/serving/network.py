@@ -205,6 +205,9 @@ def _fold_constants(frozen: Any) -> Any:
     inputs, results = ([tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs))
     meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=frozen.graph.as_graph_def(), graph=frozen.graph)
     meta_graph.collection_def["train_op"].node_list.value.extend([*inputs, *results])  # what must stay
-    return wrap_function.function_from_graph_def(
-        tf_optimizer.OptimizeGraph(session_config, meta_graph), inputs, results
-    )
+    folded = tf_optimizer.OptimizeGraph(session_config, meta_graph)
+    for node in folded.node:
+        if node.op == "Const":
+            del node.input[:]  # orders it after what it was made from, which would keep every weight twice
+    kept = tf.compat.v1.graph_util.extract_sub_graph(folded, [name.split(":")[0] for name in (*inputs, *results)])
+    return wrap_function.function_from_graph_def(kept, inputs, results)

@@ -143,8 +143,8 @@ def test_kmax_resnet50(model, case, tmp_path):
 
     # Without what only training needs, the masks and the clusters are the same.
     masks = tf.function(lambda: model.predict_masks(images))()
-    np.testing.assert_allclose(masks.mask_logits, output.prediction.mask_logits, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(masks.class_logits, output.prediction.class_logits, rtol=1e-5, atol=1e-5)
+    for lean, full in zip(masks, output.prediction):
+        np.testing.assert_allclose(lean, full, rtol=0, atol=2e-4 * np.std(full))
     for expected, actual in zip(clusters.steps, tf.function(lambda: model.cluster_maps(images))()):
         np.testing.assert_array_equal(actual, expected.assignment)
 

@@ -18,7 +18,7 @@ from trainer import checkpointing, experiment, optimizers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Trains in a process of its own. `kill_at`: the step after whose checkpoint the process is killed, 0 for none.
+# Trains in a process of its own: folder, the step after whose checkpoint the process is killed (0 for none), network.
 SCRIPT = """
 import os, pathlib, signal, sys
 folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
@@ -32,6 +32,8 @@ def save_and_die(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return path
 checkpointing.Manager.save = save_and_die
+if sys.argv[3] == "convolutions":
+    tiny.install_convolutions()
 config = tiny.load(folder.parent, "trainer_options { save_summaries_steps: 1000 }", deterministic=True)
 experiment.run(config, "train", folder)
 """
@@ -44,9 +46,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, name, kill_at):
+def start(folder, name, kill_at, network):
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder / name), str(kill_at)],
+        [sys.executable, "-c", SCRIPT, str(folder / name), str(kill_at), network],
         cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
@@ -61,13 +63,16 @@ def variables(run_folder):
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
 
-def test_killed_run_goes_on_as_if_nothing_had_happened(folder):
-    straight, killed = start(folder, "straight", 0), start(folder, "killed", 10)
+@pytest.mark.parametrize("network", ["convolutions", pytest.param("kmax", marks=pytest.mark.slow)])
+def test_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, network):
+    folder = tmp_path
+    tiny.write_records(folder / "data")
+    straight, killed = start(folder, "straight", 0, network), start(folder, "killed", 10, network)
     killed_log = killed.communicate()[0]
     assert killed.returncode == -signal.SIGKILL, killed_log
     assert "ckpt-10" in checkpointing.newest(folder / "killed" / "tiny")
     (folder / "killed" / "tiny" / "ckpt-15_temp").mkdir()  # as a kill while saving leaves it
-    resumed = start(folder, "killed", 0)
+    resumed = start(folder, "killed", 0, network)
     resumed_log, straight_log = resumed.communicate()[0], straight.communicate()[0]
     assert straight.returncode == 0, straight_log
     assert resumed.returncode == 0, resumed_log

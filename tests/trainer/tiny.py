@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from deeplab2_kmax import backbones, structures
+from deeplab2_kmax import architectures, backbones, structures
 from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets, records
+from deeplab2_kmax.layers import drop_path
 from deeplab2_kmax.layers import norm as norms
 
 DATASET = "synthetic_panoptic"
@@ -103,6 +104,41 @@ class Backbone(keras.Model):
             x = tf.nn.relu(stages[-1])
             activated.append(x)
         return structures.Pyramid(*stages, *activated, x)
+
+
+class Convolutions(keras.Model):
+    """A quick stand-in for the whole network: class logits at stride 4, with dropout in training."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.backbone = Backbone(norm=norms.batch_norm())
+        self.drop = drop_path.Dropout(0.5)
+        self.head = keras.layers.Conv2D(num_classes, 1)
+
+    def build_variables(self) -> None:
+        self(tf.zeros([1, CROP, CROP, 3]))
+
+    def call(self, images, training=False, seed=None):
+        features = self.backbone(images / 127.5 - 1.0, training=training).res2
+        with drop_path.seeded(seed):
+            return self.head(self.drop(features, training=training))
+
+
+def semantic_loss(logits, targets, *, seed=None):
+    """The cross-entropy of `Convolutions`."""
+    del seed
+    truth = tf.clip_by_value(targets["semantic_gt"][:, ::4, ::4], 0, logits.shape[-1] - 1)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
+    return {"total_loss": tf.reduce_mean(losses, axis=(1, 2))}
+
+
+def install_convolutions() -> None:
+    """Puts `Convolutions` in the place of kMaX-DeepLab."""
+    row = architectures.ARCHITECTURES["kmax_deeplab"]
+    architectures.ARCHITECTURES["kmax_deeplab"] = row._replace(
+        model=lambda config, dataset, *, postprocess: Convolutions(dataset.num_classes),
+        loss=lambda config, dataset: semantic_loss,
+    )
 
 
 def install() -> None:
