@@ -83,9 +83,9 @@ class Evaluator(orbit.AbstractEvaluator):
                 convert_ids=options.convert_raw_to_eval_ids,
             )
         compiled = tf.function if options.use_tf_function else lambda function, **unused: function
-        self._predict = compiled(self._predict_each)
+        self._predict = compiled(self._predict_each, autograph=False)
         self._score = compiled(self._score_one, reduce_retracing=True)
-        self._cluster_maps = compiled(model.cluster_maps)
+        self._cluster_maps = compiled(model.cluster_maps, autograph=False)
 
     def evaluate(self, num_steps: tf.Tensor) -> dict[str, float]:
         """Scores images and returns the values to log.

@@ -7,7 +7,6 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import tensorflow as tf
 from absl import logging
@@ -15,35 +14,23 @@ from absl import logging
 from deeplab2_kmax import architectures
 from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.checkpoints import restore
 from deeplab2_kmax.data import datasets, pipeline, record_index
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, trainer_pb2
 from evaluation import metric_set
-from trainer import averages as averages_lib
 from trainer import (
     checkpointing,
     controller,
     distribution,
     evaluating,
     interrupts,
-    optimizers,
     progress,
     summaries,
     training,
 )
+from trainer import state as states
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
-
-
-class State(NamedTuple):
-    """What a run changes and a checkpoint keeps."""
-
-    model: keras.Model
-    global_step: tf.Variable  # finished steps
-    optimizer: optimizers.Solver | None  # None where nothing is trained
-    averages: averages_lib.Averages | None
-    origin: str  # where it starts from, in words
 
 
 def run(
@@ -84,7 +71,7 @@ def run(
     trains = mode.startswith("train")
     if trains and distribution.is_chief() and folder.exists():
         checkpointing.clean(folder)
-    state = _make_state(config, strategy, folder, trains=trains)
+    state = states.make(config, strategy, folder, trains=trains)
     with contextlib.ExitStack() as stack:
         run_ = _Run(config, mode, folder, strategy, state, stack)
         run_.announce(differences)
@@ -94,7 +81,7 @@ def run(
 class _Run:
     """The parts of a run, and the loop of each mode."""
 
-    def __init__(self, config, mode, folder, strategy, state: State, stack: contextlib.ExitStack):
+    def __init__(self, config, mode, folder, strategy, state: states.State, stack: contextlib.ExitStack):
         self.config, self.mode, self.folder, self.strategy, self.state = config, mode, folder, strategy, state
         self.trains, self.evaluates = mode.startswith("train"), "eval" in mode
         self.options = config.trainer_options
@@ -107,7 +94,7 @@ class _Run:
         self.show = progress.Progress(
             total=self._total, images_per_step=batch, read=self._read, quiet=not self.chief, follow=self.trains
         )
-        self.checkpoint = _checkpoint(state)
+        self.checkpoint = states.checkpoint(state)
         self.manager = self._make_manager(stack) if self.trains else None
         if self.trains and self.chief:
             checkpointing.write_config(config, folder)
@@ -212,7 +199,7 @@ class _Run:
             strategy=self.strategy,
             global_step=state.global_step,
             averages=state.averages,
-            backbone=_backbone(state.model),
+            backbone=states.backbone_variables(state.model),
             seed=self.options.seed,
             sample_ids=lambda step: _sample_ids(config, self.dataset, options, step * self._accumulation),
         )
@@ -278,97 +265,10 @@ def num_records(options: dataset_pb2.DatasetOptions) -> int:
     return record_index.build(record_index.find_files(options.file_pattern), allow_empty=allow_empty).num_records
 
 
-def variable_table(config: config_pb2.ExperimentOptions, model: keras.Model) -> list[optimizers.Row]:
-    """How the solver treats each trainable variable of a built model, by its path."""
-    trainable = {variable.ref() for variable in model.trainable_variables}
-    named = [(path, v) for path, v in restore.variable_paths(model).items() if v.ref() in trainable]
-    return optimizers.table(config.trainer_options.solver_options, named, _backbone(model))
-
-
 def _seed(options: trainer_pb2.TrainerOptions) -> None:
     keras.utils.set_random_seed(options.seed)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-
-
-def _make_state(config, strategy: tf.distribute.Strategy, folder: pathlib.Path, *, trains: bool) -> State:
-    """The model, restored or initialised, and with `trains` what training it needs."""
-    solver = config.trainer_options.solver_options
-    prefix = checkpointing.newest(folder)
-    optimizer = averages = None
-    with strategy.scope():
-        model = architectures.build_model(config)
-        model.build_variables()
-        global_step = tf.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            name="global_step",
-        )
-        if trains:
-            optimizer = optimizers.build(solver, model.trainable_variables, _backbone(model))
-        if solver.ema_decay and (trains or prefix is None or _has_averages(prefix)):
-            averages = averages_lib.Averages(_trainable_paths(model), decay=solver.ema_decay, strategy=strategy)
-        state = State(model, global_step, optimizer, averages, "")
-        if prefix is not None:
-            checkpointing.restore(_checkpoint(state), prefix, whole=trains)
-            return state._replace(origin=f"goes on from {prefix}" if trains else f"checkpoint {prefix}")
-        origin = _initialise(config, model, folder, trains=trains)
-        if averages is not None:
-            averages.reset()
-    return state._replace(origin=origin)
-
-
-def _initialise(config, model: keras.Model, folder: pathlib.Path, *, trains: bool) -> str:
-    """Loads what a run without a checkpoint of its own starts from; says what that is."""
-    options = config.model_options
-    said = []
-    if trains and options.backbone.pretrained_weights:
-        from deeplab2_kmax.checkpoints import pretrained
-
-        said.append(str(pretrained.load_pretrained(model.backbone, options.backbone.pretrained_weights)))
-    if options.initial_checkpoint:
-        report = restore.load_initial(
-            model,
-            options.initial_checkpoint,
-            restore_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint or not trains,
-            restore_instance_last_layer=options.restore_instance_last_layer_from_initial_checkpoint or not trains,
-        )
-        lacking = [*report.missing, *report.mismatched]
-        if lacking and not trains:
-            raise ValueError(
-                f"{options.initial_checkpoint} lacks {len(lacking)} variables of the model, for example {lacking[0]}: "
-                "evaluating it would score random weights."
-            )
-        said.append(str(report))
-    elif not trains:
-        raise ValueError(
-            f"There is no checkpoint in {folder}, and model_options.initial_checkpoint is not set: nothing to evaluate."
-        )
-    return "\n".join(said) or "random weights"
-
-
-def _checkpoint(state: State) -> tf.train.Checkpoint:
-    parts = {"model": state.model, "global_step": state.global_step}
-    if state.optimizer is not None:
-        parts["optimizer"] = state.optimizer
-    if state.averages is not None:
-        parts[checkpointing.AVERAGES] = state.averages.tree
-    return tf.train.Checkpoint(**parts)
-
-
-def _has_averages(prefix: str) -> bool:
-    return any(name.startswith(f"{checkpointing.AVERAGES}/") for name, _ in tf.train.list_variables(prefix))
-
-
-def _trainable_paths(model: keras.Model) -> dict[str, tf.Variable]:
-    trainable = {variable.ref() for variable in model.trainable_variables}
-    return {path: v for path, v in restore.variable_paths(model).items() if v.ref() in trainable}
-
-
-def _backbone(model: keras.Model) -> list[tf.Variable]:
-    return list(model.backbone.trainable_variables)
 
 
 def _training_data(config, dataset: datasets.Dataset, *, start_batch: int):

@@ -85,7 +85,9 @@ class SamplePictures:
 
     def __init__(self, model: keras.Model, dataset: datasets.Dataset, data: Callable[[], tf.data.Dataset]):
         """`data` gives training batches; it is asked once, at the first picture."""
-        self._predict = tf.function(lambda images: (model(images, training=False).maps, model.cluster_maps(images)))
+        self._predict = tf.function(
+            lambda images: (model(images, training=False).maps, model.cluster_maps(images)), autograph=False
+        )
         self._dataset, self._data = dataset, data
         self._sample: dict[str, tf.Tensor] | None = None
 

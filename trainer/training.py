@@ -25,6 +25,10 @@ MAX_TERMS = 128
 Loss = Callable[..., Mapping[str, tf.Tensor]]  # (output, targets, seed=...) -> name -> [B]
 
 
+# Models and losses have no Python control flow over tensors; rewriting them all would take most of the tracing time.
+_plain = tf.autograph.experimental.do_not_convert
+
+
 class NonFiniteLoss(RuntimeError):
     """A step gave NaN or infinite numbers; names its terms and samples."""
 
@@ -168,6 +172,7 @@ class Trainer(orbit.AbstractTrainer):
         tf.cond(stop, lambda: self._stop.assign(True), lambda: self._stop)
         return finite & ~stop
 
+    @_plain
     def _differentiate(self, batch, seed):
         """One replica's terms [MAX_TERMS] and gradients for its part of a batch."""
         seed = _fold(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
@@ -207,6 +212,7 @@ class Trainer(orbit.AbstractTrainer):
         gradients = [accumulator.read_value() for accumulator in self._reached(self._accumulators)]
         return self._replica_terms.read_value(), gradients
 
+    @_plain
     def _finish(self, terms, gradients, stop):
         """Adds the norm of a replica's gradients and the wish to stop to its terms; clips the gradients."""
         norm = tf.linalg.global_norm(gradients)
@@ -216,6 +222,7 @@ class Trainer(orbit.AbstractTrainer):
             gradients = optimizers.clip(gradients, norm, self._solver.clip_gradient_norm)
         return terms, gradients
 
+    @_plain
     def _apply(self, gradients):
         self._optimizer.apply_gradients(zip(gradients, self._reached(self._variables)))
 

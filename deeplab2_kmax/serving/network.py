@@ -207,7 +207,7 @@ def _fold_constants(frozen: Any) -> Any:
     meta_graph.collection_def["train_op"].node_list.value.extend([*inputs, *results])  # what must stay
     folded = tf_optimizer.OptimizeGraph(session_config, meta_graph)
     for node in folded.node:
-        if node.op == "Const":
-            del node.input[:]  # orders it after what it was made from, which would keep every weight twice
+        # Nothing in it has side effects, and order alone would keep each weight beside what it was folded into.
+        node.input[:] = [name for name in node.input if not name.startswith("^")]
     kept = tf.compat.v1.graph_util.extract_sub_graph(folded, [name.split(":")[0] for name in (*inputs, *results)])
     return wrap_function.function_from_graph_def(kept, inputs, results)

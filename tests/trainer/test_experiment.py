@@ -14,7 +14,7 @@ import tensorflow as tf
 from deeplab2_kmax import architectures
 from deeplab2_kmax.protos import config_pb2
 from tests.trainer import tiny
-from trainer import checkpointing, experiment, optimizers
+from trainer import checkpointing, experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -126,23 +126,6 @@ def test_batch_that_replicas_cannot_share(folder, tmp_path):
     config = tiny.load(folder, "train_dataset_options { batch_size: 3 }")
     with pytest.raises(ValueError, match="train_dataset_options.batch_size"):
         experiment.run(config, "train", tmp_path, strategy=strategy)
-
-
-def test_variable_table(folder):
-    config = tiny.load(folder, "trainer_options { solver_options { backbone_learning_rate_multiplier: 0.5 } }")
-    model = architectures.build_model(config)
-    model.build_variables()
-    rows = {row.name: row for row in experiment.variable_table(config, model)}
-    assert len(rows) == len(model.trainable_variables)
-    assert rows["backbone/convs/0/kernel"] == optimizers.Row("backbone/convs/0/kernel", (3, 3, 3, 8), True, 0.5)
-    factors = {name.split("/")[0]: row.learning_rate_factor for name, row in rows.items()}
-    assert set(factors) == {"backbone", "pixel_decoder", "transformer_decoder", "mask_predictor", "semantic_head"}
-    assert all((factor == 0.5) == (part == "backbone") for part, factor in factors.items())
-    decayed = {name.rsplit("/", 1)[-1] for name, row in rows.items() if row.decayed}
-    assert all(leaf.endswith(("kernel", "weight")) for leaf in decayed)
-    kept = {name.rsplit("/", 1)[-1] for name, row in rows.items() if not row.decayed}
-    assert {"gamma", "beta", "bias"} <= kept
-    assert not any(leaf.endswith(("kernel", "weight")) for leaf in kept)
 
 
 @pytest.mark.slow
