@@ -19,7 +19,7 @@ else
 endif
 
 PY := $(VENV)/bin/python
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help install demo test test-slow check format protos benchmark clean
 help:
@@ -34,7 +34,7 @@ $(VENV)/installed: setup.py pyproject.toml $(CONSTRAINTS)
 	  { echo "Python 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V). Name one with: make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Installing into $(VENV) (about a minute) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --prefer-binary --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 ## make demo       trains, evaluates, exports, predicts on procedural scenes; writes runs/demo/report.html

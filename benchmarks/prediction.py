@@ -70,7 +70,7 @@ def _checkpoint(path: pathlib.Path) -> str:
 def _network_ms(checkpoint: str, precision: str, repeats: int) -> float:
     config = _config(SIZE)
     model = network.load_model(config, checkpoint, precision=precision)
-    predict = network.freeze_predictions(model, config)
+    predict = tf.function(network.Network(model, config).predict, autograph=False)
     images = tf.constant(_image(SIZE)[np.newaxis], tf.float32)
     return timing.median_ms(lambda: predict(images)[0].mask_logits[0, 0, 0].numpy(), repeats)
 

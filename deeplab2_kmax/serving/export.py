@@ -94,14 +94,12 @@ def export(
         raise ValueError(f"{path} holds other files and is no earlier export: name another folder.")
 
     model = network.load_model(config, checkpoint, precision=precision)
-    frozen = network.freeze(model, config, batch_size=None if batched else 1, include_logits=include_logits)
+    served = network.Network(model, config, batch_size=None if batched else 1, include_logits=include_logits)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         new = pathlib.Path(folder, "model")
-        signatures = _signatures(frozen, config, input_type, batched)
-        module = tf.Module()
-        module.network = signatures  # what a SavedModel keeps, it must hold
-        tf.saved_model.save(module, str(new), signatures=signatures)
+        signatures = _signatures(served, config, input_type, batched)
+        tf.saved_model.save(served, str(new), signatures=signatures)
         classes.write(
             new,
             classes.ClassTable.of(architectures.dataset_of(config)),
@@ -122,11 +120,11 @@ def export(
 
 
 def _signatures(
-    frozen: network.Network, config: config_pb2.ExperimentOptions, input_type: str, batched: bool
+    served: network.Network, config: config_pb2.ExperimentOptions, input_type: str, batched: bool
 ) -> dict[str, Any]:
     def function(prepare: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Any:
         def serving(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-            return network.serve(frozen, config, prepare(input_tensor))
+            return network.serve(served, config.eval_dataset_options, prepare(input_tensor))
 
         return tf.function(serving, input_signature=[spec], autograph=False).get_concrete_function()
 
@@ -162,7 +160,10 @@ def _compare(
     def in_memory(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return outputs.deeplab2_outputs(model(images, training=False))
 
-    expected = {name: value.numpy() for name, value in network.serve(in_memory, config, image[np.newaxis]).items()}
+    expected = {
+        name: value.numpy()
+        for name, value in network.serve(in_memory, config.eval_dataset_options, image[np.newaxis]).items()
+    }
     with tempfile.TemporaryDirectory() as scratch:
         given, result = pathlib.Path(scratch, "image.npy"), pathlib.Path(scratch, "result.npz")
         if input_type == ENCODED_IMAGE:

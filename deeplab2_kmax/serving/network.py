@@ -1,21 +1,16 @@
 """A trained model as one function for serving: pictures of any size in, maps of the same size out, weights inside.
 
-Preprocessing and its undoing are those of evaluation. Weights become constants, so that batch norms are folded into
-kernels once and for all and TensorFlow can keep kernels in the layout its CPU kernels want.
+Preprocessing and its undoing are those of evaluation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2 as session_config_pb2
-from tensorflow.python.eager import wrap_function
-from tensorflow.python.framework import convert_to_constants
-from tensorflow.python.grappler import tf_optimizer
 
 from deeplab2_kmax import architectures
 from deeplab2_kmax import config as configs
@@ -24,7 +19,8 @@ from deeplab2_kmax.checkpoints import restore
 from deeplab2_kmax.data import preprocess
 from deeplab2_kmax.models import outputs
 from deeplab2_kmax.postprocess import mask_merging
-from deeplab2_kmax.protos import config_pb2, trainer_pb2
+from deeplab2_kmax.protos import config_pb2, dataset_pb2, trainer_pb2
+from deeplab2_kmax.serving import folding
 from deeplab2_kmax.structures import MaskPrediction, MaskTransformerOutput
 
 # Where a training checkpoint keeps the running average of the weights, if there is one.
@@ -35,8 +31,6 @@ PRECISIONS = {
 }
 # Maps of pixels; everything else a network gives stays on its own grid.
 MAPS = ("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores")
-
-Network = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def load_model(
@@ -75,67 +69,60 @@ def load_model(
     return model
 
 
-def freeze(
-    model: keras.Model,
-    config: config_pb2.ExperimentOptions,
-    *,
-    batch_size: int | None = 1,
-    include_logits: bool = False,
-) -> Network:
-    """The model with its weights as constants, and its post-processing: images [B, H, W, 3] float32 -> named outputs.
+class Network(tf.Module):
+    """A model with its weights folded, and its post-processing: images [B, H, W, 3] float32 -> named outputs.
 
     (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS; with `include_logits` all that DeepLab2 gives.
-    """
-    predict = freeze_predictions(model, config, batch_size=batch_size, include_logits=include_logits)
-    height, width = config.eval_dataset_options.crop_size
-    postprocess = mask_merging.build(config.evaluator_options, architectures.dataset_of(config).mask_classes())
-
-    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        prediction, semantic_logits = predict(images)
-        maps = postprocess(prediction, (height, width))
-        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, semantic_logits, (), maps))
-        return named if include_logits else {name: named[name] for name in MAPS}
-
-    return network
-
-
-def freeze_predictions(
-    model: keras.Model,
-    config: config_pb2.ExperimentOptions,
-    *,
-    batch_size: int | None = 1,
-    include_logits: bool = False,
-) -> Callable[[tf.Tensor], tuple[MaskPrediction, tf.Tensor | None]]:
-    """The first half of `freeze`: images -> prediction and semantic logits.
-
-    Without `include_logits` what only training needs is left out: pixel features are empty, semantic logits None.
+    It holds copies of the weights.
     """
 
-    def everything(images: tf.Tensor) -> list[tf.Tensor]:
-        output = model(images, training=False)
-        return [*output.prediction, *([] if output.semantic_logits is None else [output.semantic_logits])]
+    def __init__(
+        self,
+        model: keras.Model,
+        config: config_pb2.ExperimentOptions,
+        *,
+        batch_size: int | None = 1,
+        include_logits: bool = False,
+    ):
+        super().__init__(name="network")
+        self.config = config
+        self._include_logits = include_logits
+        self._size = preprocess.Sides(*config.eval_dataset_options.crop_size)
+        self._postprocess = mask_merging.build(
+            config.evaluator_options, architectures.dataset_of(config).mask_classes()
+        )
+        signature = [tf.TensorSpec([batch_size, *self._size, 3], tf.float32, name="images")]
+        traced = tf.function(
+            functools.partial(_everything if include_logits else _necessary, model),
+            input_signature=signature,
+            autograph=False,
+        )
+        with _without_postprocessing(model):
+            self.folded = folding.Folded(traced.get_concrete_function())
 
-    def necessary(images: tf.Tensor) -> list[tf.Tensor]:
-        prediction = model.predict_masks(images)
-        return [prediction.class_logits, prediction.mask_logits]
+    def predict(self, images: tf.Tensor) -> tuple[MaskPrediction, tf.Tensor | None]:
+        """The prediction before post-processing, and semantic logits.
 
-    signature = [tf.TensorSpec([batch_size, *config.eval_dataset_options.crop_size, 3], tf.float32, name="images")]
-    with _without_postprocessing(model):
-        traced = tf.function(everything if include_logits else necessary, input_signature=signature, autograph=False)
-        constant = convert_to_constants.convert_variables_to_constants_v2(traced.get_concrete_function())
-    folded = _fold_constants(constant)
-
-    def predict(images: tf.Tensor) -> tuple[MaskPrediction, tf.Tensor | None]:
-        class_logits, mask_logits, *more = folded(images)
-        pixel_features = more[0] if include_logits else tf.zeros([0])
+        Without `include_logits` what only training needs is left out: pixel features are empty, semantic logits None.
+        """
+        class_logits, mask_logits, *more = self.folded(images)
+        pixel_features = more[0] if self._include_logits else tf.zeros([0])
         return MaskPrediction(class_logits, mask_logits, pixel_features), more[1] if len(more) > 1 else None
 
-    return predict
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        prediction, semantic_logits = self.predict(images)
+        maps = self._postprocess(prediction, self._size)
+        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, semantic_logits, (), maps))
+        return named if self._include_logits else {name: named[name] for name in MAPS}
 
 
-def serve(network: Network, config: config_pb2.ExperimentOptions, images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Runs a network on images [B, h, w, 3] of any size and type, values 0..255; maps come back at that size."""
-    options = config.eval_dataset_options
+def serve(
+    network: Callable[[tf.Tensor], dict[str, tf.Tensor]], options: dataset_pb2.DatasetOptions, images: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Runs a network on images [B, h, w, 3] of any size and type, values 0..255; maps come back at that size.
+
+    `options` are the `eval_dataset_options`.
+    """
     crop = preprocess.Sides(*options.crop_size)
     raw_size = tf.shape(images)[1:3]
     size = preprocess.resized_size(
@@ -187,6 +174,16 @@ def _to_raw_size(values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tens
     return tf.raw_ops.ResizeNearestNeighbor(images=values, size=size, align_corners=True)[..., 0]
 
 
+def _everything(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
+    output = model(images, training=False)
+    return [*output.prediction, *([] if output.semantic_logits is None else [output.semantic_logits])]
+
+
+def _necessary(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
+    prediction = model.predict_masks(images)
+    return [prediction.class_logits, prediction.mask_logits]
+
+
 @contextlib.contextmanager
 def _without_postprocessing(model: keras.Model) -> Iterator[None]:
     kept, model.postprocess = model.postprocess, None
@@ -194,20 +191,3 @@ def _without_postprocessing(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.postprocess = kept
-
-
-def _fold_constants(frozen: Any) -> Any:
-    """The same function with the arithmetic on constants alone already done, so that loading it is quick."""
-    session_config = session_config_pb2.ConfigProto()
-    rewrites = session_config.graph_options.rewrite_options
-    rewrites.optimizers[:] = ["constfold"]
-    rewrites.min_graph_nodes = -1
-    inputs, results = ([tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs))
-    meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=frozen.graph.as_graph_def(), graph=frozen.graph)
-    meta_graph.collection_def["train_op"].node_list.value.extend([*inputs, *results])  # what must stay
-    folded = tf_optimizer.OptimizeGraph(session_config, meta_graph)
-    for node in folded.node:
-        # Nothing in it has side effects, and order alone would keep each weight beside what it was folded into.
-        node.input[:] = [name for name in node.input if not name.startswith("^")]
-    kept = tf.compat.v1.graph_util.extract_sub_graph(folded, [name.split(":")[0] for name in (*inputs, *results)])
-    return wrap_function.function_from_graph_def(kept, inputs, results)

@@ -79,9 +79,9 @@ class Predictor:
             ValueError: the config does not say enough, or a variable is missing in the checkpoint.
         """
         model = network.load_model(config, checkpoint, precision=precision)
-        frozen = network.freeze(model, config)
+        served = network.Network(model, config)
         serve = tf.function(
-            lambda image: network.serve(frozen, config, image[tf.newaxis]),
+            lambda image: network.serve(served, config.eval_dataset_options, image[tf.newaxis]),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
             autograph=False,
         )

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from evaluation import panoptic_quality
+from tests import replicas
 
 MODES = ("eager", "graph", "xla")
 THING, OTHER, ROAD = 0, 1, 2  # classes; 0 and 1 are things
@@ -223,7 +224,7 @@ def test_replicas_count_each_image_once(tmp_path):
     y_true, y_pred = scenes(6)
     whole = metric()
     update(whole, y_true, y_pred)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     with strategy.scope():
         shared, restored = metric(), metric()
     dataset = tf.data.Dataset.from_tensor_slices((y_true, y_pred)).batch(2)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import norm
+from tests import replicas
 
 
 def test_training_uses_the_batch_and_moves_the_statistics():
@@ -70,10 +71,7 @@ def test_agrees_with_keras():
 
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_replicas_share_statistics(synchronized):
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("needs two logical devices, set before TensorFlow starts")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in devices[:2]])
+    strategy = replicas.two()
     x = np.random.RandomState(0).standard_normal([2, 4, 5, 5, 3]).astype(np.float32)
     x[1] += 2.0
     with strategy.scope():

@@ -5,6 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
+from tests import replicas
 from trainer import distribution
 
 
@@ -51,7 +52,7 @@ def test_tf_config_that_is_no_json(monkeypatch):
 
 
 def test_mirrored_shares_the_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     asked = []
 
     def make(num_shards, shard, replicas):

@@ -9,6 +9,7 @@ from deeplab2_kmax import structures
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.protos import evaluator_pb2
 from evaluation import metric_set
+from tests import replicas
 from trainer import evaluating
 
 DATASET = datasets.lookup("synthetic_panoptic")
@@ -95,7 +96,7 @@ def test_perfect_predictions_at_raw_size(tmp_path, compiled):
 
 
 def test_two_replicas_count_every_image_once(tmp_path):
-    evaluator = make(tmp_path, strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    evaluator = make(tmp_path, strategy=replicas.two())
     for _ in range(2):  # the second evaluation starts from nothing again
         values = evaluator.evaluate(tf.constant(-1))
         assert values["evaluation/pq/TP"] == 15

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import architectures
 from deeplab2_kmax.protos import config_pb2
+from tests import replicas
 from tests.trainer import tiny
 from trainer import checkpointing, experiment
 
@@ -122,7 +123,7 @@ def test_unknown_mode(folder, tmp_path):
 
 
 def test_batch_that_replicas_cannot_share(folder, tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     config = tiny.load(folder, "train_dataset_options { batch_size: 3 }")
     with pytest.raises(ValueError, match="train_dataset_options.batch_size"):
         experiment.run(config, "train", tmp_path, strategy=strategy)
@@ -130,7 +131,7 @@ def test_batch_that_replicas_cannot_share(folder, tmp_path):
 
 @pytest.mark.slow
 def test_mirrored_run_with_evaluation(folder, tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     config = tiny.load(
         folder,
         "trainer_options { steps_per_loop: 1 save_summaries_steps: 1 solver_options { training_number_of_steps: 1 "

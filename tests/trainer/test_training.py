@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import replicas
 from tests.trainer import fakes
 from trainer import training
 
@@ -53,7 +54,7 @@ def test_accumulation_is_a_big_batch(options):
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_mirrored_is_one_big_batch(accumulation):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     images, numbers = fakes.arrays(12)
     dataset = tf.data.Dataset.from_tensor_slices({"image": images, "number": numbers}).repeat()
     dataset = strategy.distribute_datasets_from_function(lambda context: dataset.batch(2, drop_remainder=True))
@@ -101,7 +102,7 @@ def test_nan_is_not_applied_and_is_named(optimizer):
 
 
 def test_nan_on_one_of_two_replicas():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = replicas.two()
     images, numbers = fakes.arrays(12)
     numbers[7] = np.inf
     dataset = tf.data.Dataset.from_tensor_slices({"image": images, "number": numbers}).repeat()
