@@ -55,7 +55,6 @@ def test_only_stock_operations_and_folded_norms(exported):
     for function in functions:
         norms = [node for node in function.node_def if node.op == "FusedBatchNormV3"]
         assert len(norms) in (0, 5), "only those of the test's backbone, which are not joined to its convolutions"
-        assert not [node for node in function.node_def if node.op == "Rsqrt"]
 
 
 def test_what_travels_with_the_model(exported, config):
