@@ -105,7 +105,11 @@ def build_model(config: config_pb2.ExperimentOptions, *, postprocess: bool = Tru
     """
     architecture = of(config)
     with precision(config.trainer_options.precision):
-        return architecture.model(config, dataset_of(config), postprocess=postprocess)
+        model = architecture.model(config, dataset_of(config), postprocess=postprocess)
+        if config.trainer_options.precision == trainer_pb2.TrainerOptions.BFLOAT16:
+            # Layers that are made when their parent is first called take the precision of that moment.
+            model.build_variables()
+        return model
 
 
 def build_loss(config: config_pb2.ExperimentOptions) -> Callable[..., dict[str, tf.Tensor]]:

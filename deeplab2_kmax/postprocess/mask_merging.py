@@ -305,20 +305,25 @@ def _by_row_blocks(
     Upsampling is bilinear with aligned corners.
     """
     height, width = size
-    low_height, num_slots = tf.shape(mask_logits)[0], tf.shape(mask_logits)[2]
+    low_height, low_width, num_slots = tf.unstack(tf.shape(mask_logits))
     rows = tf.maximum(1, BLOCK_NUMBERS // (width * num_slots))
     # As the resize kernel does it, in float32.
     step = tf.cast(low_height - 1, tf.float32) / tf.cast(tf.maximum(height - 1, 1), tf.float32)
+    # The most low rows that a block lies between.
+    low_rows = tf.minimum(tf.cast(tf.math.ceil(tf.cast(rows, tf.float32) * step), tf.int32) + 2, low_height)
+    flat = tf.reshape(mask_logits, [low_height, low_width * num_slots])
 
     def block(start: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # The last block repeats the last row, to be as large as the others.
         position = tf.cast(tf.minimum(start + tf.range(rows), height - 1), tf.float32) * step
         above = tf.minimum(tf.cast(position, tf.int32), low_height - 1)
         below = tf.minimum(above + 1, low_height - 1)
-        part = (position - tf.cast(above, tf.float32))[:, tf.newaxis, tf.newaxis]
-        upper = tf.gather(mask_logits, above)
-        lines = upper + (tf.gather(mask_logits, below) - upper) * part
-        logits = tf.raw_ops.ResizeBilinear(images=lines[tf.newaxis], size=[rows, width], align_corners=True)
+        part = (position - tf.cast(above, tf.float32))[:, tf.newaxis]
+        first = tf.minimum(above[0], low_height - low_rows)
+        weights = (1.0 - part) * tf.one_hot(above - first, low_rows) + part * tf.one_hot(below - first, low_rows)
+        lines = tf.matmul(weights, flat[first : first + low_rows])
+        lines = tf.reshape(lines, [1, rows, low_width, num_slots])
+        logits = tf.raw_ops.ResizeBilinear(images=lines, size=[rows, width], align_corners=True)
         return function(tf.reshape(logits, [rows * width, num_slots]))
 
     starts = tf.range(0, height, rows)

@@ -97,7 +97,8 @@ def _evaluate(graph_def: graph_pb2.GraphDef, names: list[str], captured: dict[st
     def evaluate(*values: tf.Tensor) -> list[tf.Tensor]:
         return _run(part, {name: tf.identity(value) for name, value in zip(known, values)}, names)
 
-    return tf.function(evaluate, autograph=False)(*known.values())
+    values = list(known.values())
+    return tf.function(evaluate, autograph=False).get_concrete_function(*values)(*values)
 
 
 def _run(graph_def: graph_pb2.GraphDef, given: dict[str, tf.Tensor], wanted: list[str]) -> list[tf.Tensor]:
