@@ -12,7 +12,7 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _CONFIG = flags.DEFINE_string("config_file", None, "Experiment as text (ExperimentOptions).")
 _CHECKPOINT = flags.DEFINE_string("checkpoint_path", None, "Checkpoint prefix, or a folder: its newest checkpoint.")
@@ -38,6 +38,7 @@ flags.DEFINE_alias("output_path", "export_path")
 
 def main(argv: list[str]) -> int:
     """Exit code 2 and one line where the user has to change something."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow's writer tells of its own files
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}")
