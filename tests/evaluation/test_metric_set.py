@@ -62,6 +62,10 @@ def test_names_and_values():
     assert car == (1, "car", True, (1, 2, 3), 0.75, 0.75, 1.0, 1, 0, 0, 0.75)
     assert person == (2, "person", True, (4, 5, 6), None, None, None, 0, 0, 0, None)
     assert road.iou == 0.75 and not road.thing
+    # A class that does not occur has no value to log.
+    names = [name for name in metrics.per_class_values() if name.startswith("evaluation/pq_per_class/")]
+    assert names == ["evaluation/pq_per_class/car", "evaluation/pq_per_class/road"]
+    assert metrics.per_class_values()["evaluation/iou_per_class/car"] == 0.75
 
 
 def test_padding_is_not_scored():
