@@ -1,14 +1,19 @@
-"""Time and memory of one training step: `python benchmarks/train_step.py [--full]`.
+"""Time and memory of one training step: `python benchmarks/train_step.py [--quick] [--batches=1,2] [--variants=A,B]`.
 
-`--full` adds kMaX-DeepLab on ResNet-50 at 641x641, batch 1, as its COCO config trains it, in float32 and bfloat16.
+kMaX-DeepLab on ResNet-50 as its COCO config trains it (134 classes, all losses, AdamW) at crop 641, `--quick` 321: in
+float32, in bfloat16, with recomputation, with both, and with gradient accumulation, every one in a fresh process. The
+peak is that of the resident memory above what the process held before the model: weights, AdamW's slots, gradients and
+features. The tiny network of configs/tiny comes first.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pathlib
 import resource
+import subprocess
 import sys
 import time
 
@@ -30,37 +35,60 @@ from trainer import optimizers, training  # noqa: E402
 TINY = ROOT / "configs" / "tiny" / "kmax_synthetic.textproto"
 FULL = ROOT / "configs" / "coco" / "kmax_deeplab" / "resnet50.textproto"
 NUM_INSTANCES = 15
+CROP, QUICK_CROP = 641, 321
+
+_BFLOAT16 = "trainer_options { precision: BFLOAT16 } "
+_RECOMPUTE = """
+model_options {
+  backbone { recompute_stages: [1, 2, 3, 4, 5] }
+  max_deeplab { kmax { recompute_pixel_decoder: true recompute_transformer_decoder: true } }
+}
+"""
+# What each variant adds to the config. Ratios are to the first. A step with accumulation takes two batches.
+VARIANTS = {
+    "float32": "",
+    "bfloat16": _BFLOAT16,
+    "recompute": _RECOMPUTE,
+    "bfloat16_recompute": _BFLOAT16 + _RECOMPUTE,
+    "accumulation": "trainer_options { solver_options { gradient_accumulation_steps: 2 } }",
+    "bfloat16_recompute_accumulation": _BFLOAT16
+    + _RECOMPUTE
+    + "trainer_options { solver_options { gradient_accumulation_steps: 2 } }",
+}
 
 
-def run(repeats: int = 5, *, full: bool = False) -> dict:
-    """Milliseconds per step (median), seconds until the first step is done, and peak memory of the process.
-
-    `loss_share` is the part of a step without network and update: targets, matching and loss terms, forward only.
-    """
-    figures = {"tiny": measure(configs.load(TINY), repeats)}
-    if full:
-        for precision in ("FLOAT32", "BFLOAT16"):
-            override = f"trainer_options {{ precision: {precision} }} train_dataset_options {{ batch_size: 1 }}"
-            figures[f"resnet50_641_{precision.lower()}"] = measure(configs.load(FULL, [override]), repeats)
+def run(
+    repeats: int = 5, *, crop: int = CROP, batches: tuple[int, ...] = (1, 2), variants: tuple[str, ...] = tuple(VARIANTS)
+) -> dict:
+    """Milliseconds per step (medians) and peak memory of every variant and batch size, with ratios to float32."""
+    figures = {"tiny": _in_child("tiny", 0, 0, repeats)}
+    for batch in batches:
+        rows = {name: _in_child(name, crop, batch, repeats) for name in variants}
+        first = rows.get("float32")
+        for row in rows.values():
+            if first:
+                row["time_ratio"] = round(row["step_ms"] / first["step_ms"], 3)
+                row["memory_ratio"] = round(row["peak_memory_mb"] / first["peak_memory_mb"], 3)
+        figures[f"crop_{crop}_batch_{batch}"] = rows
     return figures
 
 
 def measure(config: config_pb2.ExperimentOptions, repeats: int) -> dict:
-    """The figures of one config, on a drawn batch that stays the same."""
-    begin = time.perf_counter()
+    """The figures of one config in this process, on a drawn batch that stays the same."""
+    batch = _batch(config)
     solver = trainer_pb2.SolverOptions()
     solver.CopyFrom(config.trainer_options.solver_options)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    before = _peak_mb()
+    begin = time.perf_counter()
     with strategy.scope():
         model = architectures.build_model(config)
         model.build_variables()
         step = tf.Variable(0, dtype=tf.int64, trainable=False)
         optimizer = optimizers.build(solver, model.trainable_variables, model.backbone.trainable_variables)
-    loss = architectures.build_loss(config)
-    batch = _batch(config)
     trainer = training.Trainer(
         model=model,
-        loss=loss,
+        loss=architectures.build_loss(config),
         optimizer=optimizer,
         solver=solver,
         dataset=tf.data.Dataset.from_tensors(batch).cache().repeat(),
@@ -71,20 +99,42 @@ def measure(config: config_pb2.ExperimentOptions, repeats: int) -> dict:
     trainer.train(one)
     first = time.perf_counter() - begin
     milliseconds = timing.median_ms(lambda: trainer.train(one), repeats, warm_up=1)
-    output = model(batch[keys.IMAGE], training=True)
-    compute_loss = tf.function(lambda output: loss(output, batch)["total_loss"])
-    loss_milliseconds = timing.median_ms(lambda: compute_loss(output).numpy(), repeats, warm_up=2)
-    # ru_maxrss is in kilobytes on Linux and in bytes on macOS. It covers TensorFlow itself and earlier measurements.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "batch_size": config.train_dataset_options.batch_size,
-        "crop": list(config.train_dataset_options.crop_size),
         "step_ms": milliseconds,
-        "loss_ms": loss_milliseconds,
-        "loss_share": round(loss_milliseconds / milliseconds, 4),
+        "peak_memory_mb": round(_peak_mb() - before),
         "first_step_s": round(first, 2),
-        "peak_memory_gb": round(peak / (1024**3 if sys.platform == "darwin" else 1024**2), 2),
+        "loss": float(trainer.means()["losses/train_total_loss"]),
     }
+
+
+def _in_child(variant: str, crop: int, batch: int, repeats: int) -> dict:
+    arguments = [f"--child={variant}", f"--crop={crop}", f"--batches={batch}", f"--repeats={repeats}"]
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{variant} failed: {done.stderr.strip()[-2000:]}")
+    row = json.loads(done.stdout.splitlines()[-1])
+    print(f"{variant} crop {crop} batch {batch}: {row}", file=sys.stderr, flush=True)
+    return row
+
+
+def _config(variant: str, crop: int, batch: int) -> config_pb2.ExperimentOptions:
+    if variant == "tiny":
+        return configs.load(TINY)
+    sizes = f"batch_size: {batch} crop_size: [{crop}, {crop}] min_resize_value: {crop} max_resize_value: {crop}"
+    overrides = [f"train_dataset_options {{ {sizes} }}", VARIANTS[variant]]
+    return configs.load(FULL, overrides, variables={"INIT_CHECKPOINT": ""})
+
+
+def _peak_mb() -> float:
+    """Peak of this process' resident memory."""
+    try:
+        # Unlike ru_maxrss this never covers the process that started this one.
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        # In kilobytes, on macOS in bytes.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def _batch(config: config_pb2.ExperimentOptions) -> dict[str, tf.Tensor]:
@@ -115,5 +165,22 @@ def _batch(config: config_pb2.ExperimentOptions) -> dict[str, tf.Tensor]:
     }
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"crop {QUICK_CROP}")
+    parser.add_argument("--crop", type=int, default=CROP)
+    parser.add_argument("--batches", default="1,2")
+    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--child", help="internal, how this program calls itself: measure this variant here")
+    options = parser.parse_args()
+    batches = tuple(int(size) for size in options.batches.split(","))
+    if options.child:
+        print(json.dumps(measure(_config(options.child, options.crop, batches[0]), options.repeats)))
+        return
+    crop = QUICK_CROP if options.quick else options.crop
+    print(json.dumps(run(options.repeats, crop=crop, batches=batches, variants=tuple(options.variants.split(","))), indent=1))
+
+
 if __name__ == "__main__":
-    print(json.dumps(run(full="--full" in sys.argv[1:]), indent=1))
+    main()

@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from deeplab2_kmax.architectures import build_backbone, build_loss, build_model
+    from deeplab2_kmax.checkpoints.pretrained import load_pretrained
     from deeplab2_kmax.checkpoints.restore import load_deeplab2_checkpoint
+    from deeplab2_kmax.checkpoints.restore import load_initial as load_initial_checkpoint
     from deeplab2_kmax.config import load as load_config
     from deeplab2_kmax.models.outputs import deeplab2_outputs
     from deeplab2_kmax.serving.predictor import Predictor
@@ -31,6 +33,8 @@ _PUBLIC = {  # name: (module, name there)
     "deeplab2_outputs": ("models.outputs", "deeplab2_outputs"),
     "load_config": ("config", "load"),
     "load_deeplab2_checkpoint": ("checkpoints.restore", "load_deeplab2_checkpoint"),
+    "load_initial_checkpoint": ("checkpoints.restore", "load_initial"),
+    "load_pretrained": ("checkpoints.pretrained", "load_pretrained"),
     "MaskPrediction": ("structures", "MaskPrediction"),
     "MaskTransformerOutput": ("structures", "MaskTransformerOutput"),
     "PanopticMaps": ("structures", "PanopticMaps"),
@@ -50,6 +54,8 @@ __all__ = [
     "deeplab2_outputs",
     "load_config",
     "load_deeplab2_checkpoint",
+    "load_initial_checkpoint",
+    "load_pretrained",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,10 +12,12 @@ import tensorflow as tf
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.backbones import BACKBONES
+from deeplab2_kmax.backbones import max_deeplab as dual_path_backbones
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.losses import mask_transformer
-from deeplab2_kmax.models import kmax_deeplab
+from deeplab2_kmax.models import cmt_deeplab, kmax_deeplab, max_deeplab
+from deeplab2_kmax.models import mask_transformer as mask_transformers
 from deeplab2_kmax.postprocess import mask_merging
 from deeplab2_kmax.protos import config_pb2, model_pb2, trainer_pb2
 
@@ -28,14 +31,21 @@ class Architecture(NamedTuple):
     tasks: tuple[str, ...]  # what evaluation scores
 
 
-def _kmax_model(
-    config: config_pb2.ExperimentOptions, dataset: datasets.Dataset, *, postprocess: bool
-) -> kmax_deeplab.KMaXDeepLab:
+def _mask_transformer(
+    build: Callable[..., mask_transformers.MaskTransformer],
+    config: config_pb2.ExperimentOptions,
+    dataset: datasets.Dataset,
+    *,
+    postprocess: bool,
+    backbone_sizes: Callable[[model_pb2.ModelOptions], dict[str, Any]] | None = None,
+) -> mask_transformers.MaskTransformer:
     classes = dataset.mask_classes()
     norm = _norm(config.trainer_options.solver_options)
-    return kmax_deeplab.build(
-        config.model_options,
-        _backbone(config.model_options.backbone, norm=norm),
+    options = config.model_options
+    sizes = backbone_sizes(options) if backbone_sizes else {}
+    return build(
+        options,
+        _backbone(options.backbone, norm=norm, **sizes),
         classes=classes,
         norm=norm,
         postprocess=mask_merging.build(config.evaluator_options, classes) if postprocess else None,
@@ -50,10 +60,19 @@ def _mask_transformer_loss(
     )
 
 
+def _mask_transformer_row(build: Callable[..., mask_transformers.MaskTransformer], **options: Any) -> Architecture:
+    return Architecture(
+        functools.partial(_mask_transformer, build, **options),
+        _mask_transformer_loss,
+        targets=("semantic", "masks"),
+        tasks=("panoptic", "semantic"),
+    )
+
+
 ARCHITECTURES = {
-    "kmax_deeplab": Architecture(
-        _kmax_model, _mask_transformer_loss, targets=("semantic", "masks"), tasks=("panoptic", "semantic")
-    ),
+    "kmax_deeplab": _mask_transformer_row(kmax_deeplab.build),
+    "cmt_deeplab": _mask_transformer_row(cmt_deeplab.build),
+    "max_deeplab": _mask_transformer_row(max_deeplab.build, backbone_sizes=max_deeplab.memory_sizes),
 }
 
 
@@ -67,12 +86,18 @@ def name_of(model_options: model_pb2.ModelOptions) -> str:
     if message is None:
         raise ValueError("model_options: no architecture is set; add for example `max_deeplab { ... }`")
     name = message
-    if message == "max_deeplab" and model_options.backbone.name.lower().startswith("kmax_"):
-        name = "kmax_deeplab"
+    backbone = model_options.backbone.name.lower()
+    if message == "max_deeplab" and backbone.startswith("kmax_"):
+        name = "cmt_deeplab" if model_options.max_deeplab.HasField("cmt") else "kmax_deeplab"
+    elif message == "max_deeplab" and backbone not in dual_path_backbones.VARIANTS:
+        raise ValueError(
+            f"model_options.max_deeplab takes the backbones {', '.join(dual_path_backbones.VARIANTS)} and those whose "
+            f"name begins with kmax_ (kMaX-DeepLab), but got {model_options.backbone.name!r}."
+        )
     if name not in ARCHITECTURES:
         raise ValueError(
             f"model_options.{message} with backbone {model_options.backbone.name!r} is not available yet. "
-            f"Available: {', '.join(ARCHITECTURES)} (max_deeplab with a backbone whose name begins with kmax_)."
+            f"Available: {', '.join(ARCHITECTURES)} (kmax_deeplab is max_deeplab with a backbone named kmax_*)."
         )
     return name
 
@@ -140,12 +165,13 @@ def build_backbone(
     )
 
 
-def _backbone(options: model_pb2.ModelOptions.BackboneOptions, *, norm: norms.Norm) -> keras.Model:
+def _backbone(options: model_pb2.ModelOptions.BackboneOptions, *, norm: norms.Norm, **sizes: Any) -> keras.Model:
     # Only what is set is passed on, so that a backbone can refuse an option it does not have.
     given = {field.name: value for field, value in options.ListFields()}
     name = given.pop("name", options.name).lower()
-    given.pop("pretrained_weights", None)  # loaded where training starts, see checkpoints/pretrained.py
-    return registry.lookup(BACKBONES, name, "backbone")(norm=norm, **given)
+    for field in ("pretrained_weights", "pretrained_format"):
+        given.pop(field, None)  # loaded where training starts, see checkpoints/pretrained.py
+    return registry.lookup(BACKBONES, name, "backbone")(norm=norm, **given, **sizes)
 
 
 def _norm(solver: trainer_pb2.SolverOptions) -> norms.Norm:

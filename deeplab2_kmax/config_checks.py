@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from deeplab2_kmax import config_modes, config_values
+from deeplab2_kmax.checkpoints import sources
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2, trainer_pb2
 
@@ -17,6 +18,11 @@ from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2, trainer_pb2
 def is_kmax(options: model_pb2.ModelOptions) -> bool:
     """Whether a model is a kMaX-DeepLab: `max_deeplab` with a backbone named kmax_*."""
     return options.HasField("max_deeplab") and options.backbone.name.lower().startswith("kmax_")
+
+
+def is_max(options: model_pb2.ModelOptions) -> bool:
+    """Whether a model is a MaX-DeepLab: `max_deeplab` with a backbone that has a memory."""
+    return options.HasField("max_deeplab") and options.backbone.name.lower() in config_values.MEMORY_BACKBONES
 
 
 def check(config: config_pb2.ExperimentOptions, mode: str | None = None, *, num_replicas: int = 1) -> list[str]:
@@ -39,6 +45,8 @@ def check(config: config_pb2.ExperimentOptions, mode: str | None = None, *, num_
     config_values.check_values(config, found)
     _check_names(config, found)
     _check_model(config.model_options, found)
+    if config.model_options.max_deeplab.HasField("remax"):
+        _check_remax(config, found)
     _check_solver(config.trainer_options, found)
     for name in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(name):
@@ -73,14 +81,24 @@ def _check_names(config: config_pb2.ExperimentOptions, found: Findings) -> None:
 def _check_model(options: model_pb2.ModelOptions, found: Findings) -> None:
     path = "model_options"
     meta = options.WhichOneof("meta_architecture")
-    for name in ("kmax", "transformer_decoder_drop_path_keep_prob"):
+    for name in ("kmax", "cmt", "remax", "transformer_decoder_drop_path_keep_prob"):
         if options.max_deeplab.HasField(name) and not is_kmax(options):
             backbone = repr(options.backbone.name)
             expected = "a backbone whose name begins with kmax_ beside this field"
             found.problem(f"{path}.max_deeplab.{name}", expected, backbone)
+    if options.max_deeplab.HasField("memory") and not is_max(options):
+        expected = f"the backbone {' or '.join(config_values.MEMORY_BACKBONES)} beside this field"
+        found.problem(f"{path}.max_deeplab.memory", expected, repr(options.backbone.name))
     _check_backbone(options.backbone, found)
+    _check_start(options, found)
+    if is_kmax(options) or is_max(options):
+        _check_mask_transformer(options, found)
     if is_kmax(options):
         _check_kmax(options, found)
+    memory = options.max_deeplab.memory
+    if is_max(options) and memory.num_heads > 0 and memory.transformer_filters % memory.num_heads:
+        expected = f"a multiple of num_heads ({memory.num_heads})"
+        found.problem(f"{path}.max_deeplab.memory.transformer_filters", expected, memory.transformer_filters)
     kmax = options.max_deeplab.kmax
     needs_aspp = meta is not None and not (is_kmax(options) and not kmax.auxiliary_semantic_decoder)
     if needs_aspp:
@@ -107,14 +125,26 @@ def _check_backbone(options: model_pb2.ModelOptions.BackboneOptions, found: Find
             found.problem(f"model_options.backbone.{field}", expected, value)
 
 
+def _check_start(options: model_pb2.ModelOptions, found: Findings) -> None:
+    """The weights that training starts from."""
+    written_by, formats = options.backbone.pretrained_format, {source.format for source in sources.SOURCES}
+    if written_by and written_by not in formats:
+        path = "model_options.backbone.pretrained_format"
+        found.problem(path, f"one of {', '.join(sorted(formats))}", repr(written_by))
+    if written_by and not options.backbone.pretrained_weights and not options.initial_checkpoint:
+        found.warnings.append("model_options.backbone.pretrained_format is not used without pretrained_weights")
+    for field in ("skip_from_initial_checkpoint", "allow_partial_backbone"):
+        if getattr(options, field) and not options.initial_checkpoint:
+            found.warnings.append(f"model_options.{field} is not used without initial_checkpoint")
+
+
 def _check_atrous(path: str, decoder: model_pb2.DecoderOptions, found: Findings) -> None:
     if not decoder.aspp_use_only_1x1_proj_conv and len(decoder.atrous_rates) != 3:
         found.problem(f"{path}.atrous_rates", "three rates, for example [6, 12, 18]", decoder.atrous_rates)
 
 
-def _check_kmax(options: model_pb2.ModelOptions, found: Findings) -> None:
-    head, kmax = options.max_deeplab, options.max_deeplab.kmax
-    path = "model_options.max_deeplab"
+def _check_mask_transformer(options: model_pb2.ModelOptions, found: Findings) -> None:
+    head, path = options.max_deeplab, "model_options.max_deeplab"
     for name in ("pixel_space_head", "auxiliary_semantic_head"):
         for field in ("output_channels", "head_channels"):
             if not getattr(getattr(head, name), field):
@@ -127,6 +157,14 @@ def _check_kmax(options: model_pb2.ModelOptions, found: Findings) -> None:
             if not getattr(level, field):
                 what = "a feature, for example 'res2'" if field == "feature_key" else "a number of channels"
                 found.missing(f"{path}.auxiliary_low_level[{index}].{field}", what)
+    if len(options.decoder.aspp_pool_size) not in (0, 2):
+        expected = "[height, width], or nothing for the whole map"
+        found.problem("model_options.decoder.aspp_pool_size", expected, options.decoder.aspp_pool_size)
+
+
+def _check_kmax(options: model_pb2.ModelOptions, found: Findings) -> None:
+    head, kmax = options.max_deeplab, options.max_deeplab.kmax
+    path = "model_options.max_deeplab"
     if kmax.auxiliary_semantic_decoder and not head.auxiliary_low_level:
         advice = "or set kmax.auxiliary_semantic_decoder: false"
         found.missing(f"{path}.auxiliary_low_level", "the low levels of the auxiliary semantic decoder", advice)
@@ -140,6 +178,24 @@ def _check_kmax(options: model_pb2.ModelOptions, found: Findings) -> None:
     if kmax.num_heads > 0 and kmax.transformer_decoder_filters % kmax.num_heads:
         expected = f"a multiple of num_heads ({kmax.num_heads})"
         found.problem(f"{path}.kmax.transformer_decoder_filters", expected, kmax.transformer_decoder_filters)
+
+
+def _check_remax(config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    options, losses = config.model_options.max_deeplab, config.trainer_options.loss_options
+    path, remax = "model_options.max_deeplab.remax", options.remax
+    if options.HasField("cmt"):
+        found.problem(path, "nothing beside max_deeplab.cmt: ReMaX trains kMaX-DeepLab", "a message")
+    blocks = sum(options.kmax.transformer_decoder_blocks)
+    for index in remax.remask_blocks:
+        if index > blocks:
+            expected = f"blocks of the transformer decoder, 0 to {blocks - 1}, or {blocks} for the final prediction"
+            found.problem(f"{path}.remask_blocks", expected, remax.remask_blocks)
+    if remax.remask and config_values.losses(losses) and not losses.HasField("semantic_loss"):
+        found.missing(
+            "trainer_options.loss_options.semantic_loss", "the loss that max_deeplab.remax.remask learns from"
+        )
+    if not remax.remask and not remax.reclass:
+        found.warnings.append(f"{path} changes nothing: remask and reclass are both false")
 
 
 def _check_solver(options: trainer_pb2.TrainerOptions, found: Findings) -> None:
@@ -206,10 +262,11 @@ def _check_classes(section: str, config: config_pb2.ExperimentOptions, dataset: 
     if meta == "max_deeplab" and data.max_thing_id > limit:
         expected = f"at most {limit}: the label divisor of {dataset.name!r} is {dataset.label_divisor}"
         found.problem(f"{section}.max_thing_id", expected, data.max_thing_id)
-    slots = model.max_deeplab.kmax.num_mask_slots
-    if is_kmax(model) and slots >= dataset.label_divisor:
-        expected = f"fewer than the label divisor of {dataset.name!r}, {dataset.label_divisor}"
-        found.problem("model_options.max_deeplab.kmax.num_mask_slots", expected, slots)
+    for owner, applies in (("kmax", is_kmax(model)), ("memory", is_max(model))):
+        slots = getattr(model.max_deeplab, owner).num_mask_slots
+        if applies and slots >= dataset.label_divisor:
+            expected = f"fewer than the label divisor of {dataset.name!r}, {dataset.label_divisor}"
+            found.problem(f"model_options.max_deeplab.{owner}.num_mask_slots", expected, slots)
 
 
 def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> None:
@@ -218,6 +275,10 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
         found.warnings.append(
             "evaluator_options.maskwise_postprocessing is not used by transformer_post_processing 'pixelwise'"
         )
+    for (owner, field), switch in config_values.NEEDS_SWITCH.items():
+        options = getattr(model.max_deeplab, owner)
+        if field in (given.name for given, _ in options.ListFields()) and not getattr(options, switch):
+            found.warnings.append(f"model_options.max_deeplab.{owner}.{field} is not used with {switch}: false")
     if config.eval_dataset_options.HasField("augmentations"):
         found.warnings.append("eval_dataset_options.augmentations is not used: evaluation does not augment")
     if model.HasField("max_deeplab") and not is_kmax(model) and len(evaluator.eval_scales) > 1:
@@ -225,10 +286,7 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
     if not is_kmax(model):
         return
     name = model.backbone.name
-    read = [path for family, paths in config_values.READ_BY_KMAX.items() if name.startswith(family) for path in paths]
     for path, harmless in config_values.IGNORED_BY_KMAX.items():
-        if path in read:
-            continue
         message: Any = config
         *parents, leaf = path.split(".")
         for parent in parents:
@@ -236,12 +294,12 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
         value = getattr(message, leaf)
         given = len(value) > 0 if config_values.is_repeated(value) else message.HasField(leaf)
         if given and (harmless is None or (list(value) if config_values.is_repeated(value) else value) != harmless):
-            found.warnings.append(f"{path} is not used by kMaX-DeepLab ({name})")
-    if model.backbone.pretrained_weights and "resnet" in name:
-        found.warnings.append(
-            f"model_options.backbone.pretrained_weights is not used by {name}; use initial_checkpoint"
-        )
-    crop, stride = list(config.train_dataset_options.crop_size), model.max_deeplab.kmax.highest_stride
+            found.warnings.append(f"{path} is not used by {family} ({name})")
+    if model.backbone.pretrained_weights and is_max(model):
+        path = "model_options.backbone.pretrained_weights"
+        found.problem(path, f"nothing with {name}", model.backbone.pretrained_weights, "use initial_checkpoint")
+    crop = list(config.train_dataset_options.crop_size)
+    stride = model.max_deeplab.kmax.highest_stride if is_kmax(model) else config_values.MAX_STRIDE
     if len(crop) == 2 and stride > 0:
         pixels = math.prod((side - 1) // stride + 1 for side in crop)
         for field in ("instance_discrimination_sample_k", "semantic_sample_k"):

@@ -13,6 +13,9 @@ from deeplab2_kmax.config_text import ConfigError
 from deeplab2_kmax.protos import trainer_pb2
 
 KMAX_STRIDE = 32
+# The backbones of MaX-DeepLab, and the stride of its masks.
+MEMORY_BACKBONES = ("max_deeplab_s", "max_deeplab_l")
+MAX_STRIDE = 4
 FEATURE_KEYS = tuple(f"{kind}{level}" for kind in ("res", "stage") for level in range(1, 6)) + ("feature_semantic",)
 
 # Names of DeepLab2; which of them this version has stands in backbones.BACKBONES.
@@ -36,9 +39,9 @@ DEEPLAB2_BACKBONES = (
 _CONV_TYPES = ("depthwise_separable_conv", "standard_conv")
 _PASTE = ("random", "none", "all")
 CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
-    ("BackboneOptions", "output_stride"): (8, 16, 32),
+    ("BackboneOptions", "output_stride"): (4, 8, 16, 32),
     ("BackboneOptions", "drop_path_schedule"): ("constant", "linear"),
-    ("BackboneOptions", "use_sac_beyond_stride"): (-1, 2, 4, 8, 16, 32),
+    ("BackboneOptions", "use_sac_beyond_stride"): (-1, 0, 2, 4, 8, 16, 32),
     ("BackboneOptions", "squeeze_and_excite_gate"): ("sigmoid", "hard_sigmoid"),
     ("DecoderOptions", "feature_key"): FEATURE_KEYS,
     ("DecoderOptions", "decoder_conv_type"): _CONV_TYPES,
@@ -82,7 +85,7 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
         _NOT_NEGATIVE: "window_size",
         _POSITIVE: "stem_width_multiplier backbone_width_multiplier backbone_layer_multiplier",
     },
-    "DecoderOptions": {_POSITIVE: "decoder_channels aspp_channels atrous_rates"},
+    "DecoderOptions": {_POSITIVE: "decoder_channels aspp_channels atrous_rates aspp_pool_size"},
     "LowLevelOptions": {_POSITIVE: "channels_project"},
     "HeadOptions": {_POSITIVE: "output_channels head_channels"},
     "DeeplabV3Options": {_POSITIVE: "num_classes"},
@@ -97,6 +100,11 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
         "transformer_decoder_blocks cluster_channels transformer_decoder_filters "
         "transformer_decoder_feed_forward_channels num_heads",
     },
+    "MemoryOptions": {
+        _POSITIVE: "num_mask_slots channels transformer_filters feed_forward_channels num_heads",
+    },
+    "CMTOptions": {_NOT_NEGATIVE: "reference_mask_loss_weight"},
+    "ReMaXOptions": {_NOT_NEGATIVE: "remask_blocks", _PROBABILITY: "reclass_eta"},
     "TrainerOptions": {
         _POSITIVE: "num_checkpoints_to_keep save_checkpoints_steps save_summaries_steps steps_per_loop",
         _NOT_NEGATIVE: "seed",
@@ -149,13 +157,7 @@ LOSS_NAMES = {  # the one name a loss can have; the other losses have none
 
 # Fields that DeepLab2's kMaX-DeepLab reads over, and the one value that changes nothing.
 IGNORED_BY_KMAX: dict[str, Any] = {
-    "model_options.backbone.output_stride": 32,
-    "model_options.backbone.use_squeeze_and_excite": False,
     "model_options.backbone.drop_path_schedule": "linear",
-    "model_options.backbone.stem_width_multiplier": 1,
-    "model_options.backbone.backbone_width_multiplier": 1,
-    "model_options.backbone.backbone_layer_multiplier": 1,
-    "model_options.backbone.use_sac_beyond_stride": -1,
     "evaluator_options.add_flipped_images": False,
     "evaluator_options.eval_scales": [1.0],
     "evaluator_options.center_score_threshold": None,
@@ -169,12 +171,11 @@ IGNORED_BY_KMAX: dict[str, Any] = {
     "train_dataset_options.sigma": 8,
 }
 
-# Which of these the backbones whose names begin so do read.
-READ_BY_KMAX: dict[str, tuple[str, ...]] = {
-    "kmax_mobilenet_v3": (
-        "model_options.backbone.use_squeeze_and_excite",
-        "model_options.backbone.backbone_width_multiplier",
-    ),
+# Fields of these messages in max_deeplab that only a switch beside them brings into use.
+NEEDS_SWITCH = {
+    ("cmt", "reference_mask_loss_weight"): "reference_masks",
+    ("remax", "remask_blocks"): "remask",
+    ("remax", "reclass_eta"): "reclass",
 }
 
 

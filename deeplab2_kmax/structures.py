@@ -30,6 +30,26 @@ class Pyramid(NamedTuple):
     output: tf.Tensor
 
 
+class MemoryPyramid(NamedTuple):
+    """A Pyramid, field by field, and what the memory path of a backbone adds (MaX-DeepLab); N mask slots, D channels."""
+
+    stage1: tf.Tensor
+    stage2: tf.Tensor
+    stage3: tf.Tensor
+    stage4: tf.Tensor
+    stage5: tf.Tensor
+    res1: tf.Tensor
+    res2: tf.Tensor
+    res3: tf.Tensor
+    res4: tf.Tensor
+    res5: tf.Tensor
+    output: tf.Tensor
+    feature_semantic: tf.Tensor  # activated, what the semantic branch reads
+    feature_panoptic: tf.Tensor  # activated, the finest feature: what the masks are made of
+    class_features: tf.Tensor  # [B, N, D]
+    mask_features: tf.Tensor  # [B, N, D]
+
+
 class MaskPrediction(NamedTuple):
     """What a mask transformer says about a batch."""
 
@@ -52,9 +72,15 @@ class MaskTransformerOutput(NamedTuple):
     """A mask transformer's answer. What a mode does not compute is None."""
 
     prediction: MaskPrediction
-    semantic_logits: tf.Tensor | None  # [B, h', w', C]; None where the semantic head is left out
-    auxiliary: tuple[MaskPrediction, ...]  # one per transformer block in training, else empty
-    maps: PanopticMaps | None  # inference with post-processing
+    semantic_logits: tf.Tensor | None = None  # [B, h', w', C]; None where the semantic head is left out
+    auxiliary: tuple[MaskPrediction, ...] = ()  # one per transformer block in training, else empty
+    maps: PanopticMaps | None = None  # inference with post-processing
+    # ReMaX, in training: [B, h', w', C] of each transformer block and last of the final prediction, None where the
+    # masks are not relaxed; else empty.
+    block_semantic_logits: tuple[tf.Tensor | None, ...] = ()
+    # CMT-DeepLab, in training: the Gaussians [B, N, 4] of each transformer block, see layers/reference_masks.py.
+    reference_masks: tuple[tf.Tensor, ...] = ()
+    semantic_probabilities: tf.Tensor | None = None  # [B, h', w', C], MaX-DeepLab in inference
 
 
 class MaskClasses(NamedTuple):

@@ -103,3 +103,21 @@ def check_training(build):
         for variable, gradient in zip(variables, gradients()):
             assert gradient is not None, variable.name
             assert np.isfinite(gradient).all() and np.any(gradient), variable.name
+
+
+def check_every_variable_counts(backbone):
+    """Changing any variable changes the features, except what adds to all keys alike: softmax does not see it."""
+    images = tf.random.stateless_normal([1, 65, 65, 3], seed=[5, 6])
+    backbone(images)
+    randomize(backbone)
+    run = tf.function(lambda: tf.nest.flatten(backbone(images)))
+    before = [feature.numpy() for feature in run()]
+    for path, variable in restore.variable_paths(backbone).items():
+        if path.endswith(("similarity_norm/beta", "similarity_norm/moving_mean", "attention/key_bias")):
+            continue
+        kept = variable.numpy()
+        noise = np.random.default_rng(1).uniform(0.5, 1.5, kept.shape)
+        variable.assign(kept * noise if "moving_variance" in path else kept + noise)
+        changed = max(np.abs(feature - old).max() / old.std() for feature, old in zip(run(), before))
+        assert changed > 1e-4, path
+        variable.assign(kept)

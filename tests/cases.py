@@ -26,6 +26,7 @@ from deeplab2_kmax.layers import (
     moat_block,
     norm,
     residual,
+    soft_assignment,
     squeeze_excite,
     stems,
     window_attention,
@@ -192,6 +193,12 @@ CASES = [
         inputs=((2, 4, 5, 8), (2, 4, 5)),
         output=(2, 3, 6),
         classes=3,
+    ),
+    Case(
+        "retrieval",
+        lambda: soft_assignment.Retrieval(6, norm=NORM, activation=GELU),
+        inputs=((2, 7, 4), (2, 3, 7)),
+        output=(2, 3, 6),
     ),
     *(
         Case(

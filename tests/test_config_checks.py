@@ -71,6 +71,10 @@ WRONG = [
         "model_options.backbone.drop_path_keep_prob: expected 1.0 with the backbone 'kmax_mobilenet_v3_large', got 0.5",
     ),
     (
+        "model_options { backbone { output_stride: 16 } }",
+        "model_options.backbone.output_stride: expected 32 with the backbone 'kmax_resnet50', got 16",
+    ),
+    (
         "model_options { backbone { reduce_last_block_filters: true } }",
         "model_options.backbone.reduce_last_block_filters: expected false with the backbone 'kmax_resnet50', got true",
     ),
@@ -112,8 +116,7 @@ def test_all_problems_are_named():
         ("evaluator_options { add_flipped_images: true }", "evaluator_options.add_flipped_images"),
         ("evaluator_options { nms_kernel: 7 }", "evaluator_options.nms_kernel"),
         ('evaluator_options { transformer_post_processing: "pixelwise" }', "evaluator_options.maskwise_postprocessing"),
-        ("model_options { backbone { output_stride: 16 } }", "model_options.backbone.output_stride"),
-        ("model_options { backbone { stem_width_multiplier: 2 } }", "model_options.backbone.stem_width_multiplier"),
+        ('model_options { backbone { drop_path_schedule: "constant" } }', "model_options.backbone.drop_path_schedule"),
         ('model_options { backbone { pretrained_weights: "x" } }', "model_options.backbone.pretrained_weights"),
         ("trainer_options { loss_options { center_loss { } } }", "trainer_options.loss_options.center_loss"),
         (SOLVER % "weight_decay: 1", "trainer_options.solver_options.weight_decay"),
@@ -134,6 +137,7 @@ def test_settings_that_deeplab2_reads_over_are_warnings(override, field):
         "evaluator_options { eval_scales: 1 }",
         "model_options { backbone { output_stride: 32 } }",
         'model_options { backbone { drop_path_schedule: "linear" } }',
+        "model_options { backbone { backbone_width_multiplier: 2 use_sac_beyond_stride: 32 } }",
     ],
 )
 def test_what_changes_nothing_is_no_warning(override):

@@ -65,8 +65,8 @@ def test_every_default_is_valid():
             "trainer_options.solver_options.optimizer: expected one of adam, sgd, adamw, got 'adamW'; nearest: adamw",
         ),
         (
-            "model_options { backbone { output_stride: 4 } }",
-            "model_options.backbone.output_stride: expected one of 8, 16, 32, got 4",
+            "model_options { backbone { output_stride: 64 } }",
+            "model_options.backbone.output_stride: expected one of 4, 8, 16, 32, got 64",
         ),
         (
             'model_options { max_deeplab { auxiliary_low_level { feature_key: "res2" } auxiliary_low_level { '

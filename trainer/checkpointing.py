@@ -141,9 +141,11 @@ def _model_of(config: config_pb2.ExperimentOptions) -> config_pb2.ExperimentOpti
         "initial_checkpoint",
         "restore_semantic_last_layer_from_initial_checkpoint",
         "restore_instance_last_layer_from_initial_checkpoint",
+        "skip_from_initial_checkpoint",
+        "allow_partial_backbone",
     ):
         model.ClearField(name)
-    for name in ("pretrained_weights", "drop_path_keep_prob", "drop_path_schedule"):
+    for name in ("pretrained_weights", "pretrained_format", "drop_path_keep_prob", "drop_path_schedule"):
         model.backbone.ClearField(name)
     if model.HasField("max_deeplab"):
         for field in list(model.max_deeplab.DESCRIPTOR.fields_by_name):

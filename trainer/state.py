@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import architectures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.checkpoints import restore
+from deeplab2_kmax.checkpoints import restore, weight_files
 from deeplab2_kmax.protos import config_pb2
 from trainer import averages as averages_lib
 from trainer import checkpointing, optimizers
@@ -70,13 +70,27 @@ def _initialise(config, model: keras.Model, folder: pathlib.Path, *, trains: boo
     if trains and options.backbone.pretrained_weights:
         from deeplab2_kmax.checkpoints import pretrained
 
-        said.append(str(pretrained.load_pretrained(model.backbone, options.backbone.pretrained_weights)))
-    if options.initial_checkpoint:
+        said.append(
+            pretrained.load_pretrained(
+                model.backbone, options.backbone.pretrained_weights, format=options.backbone.pretrained_format
+            )
+        )
+    if trains and weight_files.is_weight_file(options.initial_checkpoint):
+        from deeplab2_kmax.checkpoints import pretrained
+
+        said.append(
+            pretrained.load_pretrained(
+                model.backbone, options.initial_checkpoint, format=options.backbone.pretrained_format
+            )
+        )
+    elif options.initial_checkpoint:
         report = restore.load_initial(
             model,
             options.initial_checkpoint,
             restore_semantic_last_layer=options.restore_semantic_last_layer_from_initial_checkpoint or not trains,
             restore_instance_last_layer=options.restore_instance_last_layer_from_initial_checkpoint or not trains,
+            skip=options.skip_from_initial_checkpoint if trains else (),
+            allow_partial_backbone=options.allow_partial_backbone and trains,
         )
         lacking = [*report.missing, *report.mismatched]
         if lacking and not trains:
@@ -112,8 +126,12 @@ def _trainable_paths(model: keras.Model) -> dict[str, tf.Variable]:
 
 
 def backbone_variables(model: keras.Model) -> list[tf.Variable]:
-    """The trainable variables that have the backbone's learning rate."""
-    return list(model.backbone.trainable_variables)
+    """The trainable variables that have the backbone's learning rate.
+
+    A backbone that brings more than a classifier starts from says which of its own these are.
+    """
+    backbone = model.backbone
+    return list(getattr(backbone, "pretrained_variables", backbone.trainable_variables))
 
 
 def variable_table(config: config_pb2.ExperimentOptions, model: keras.Model) -> list[optimizers.Row]:

@@ -8,32 +8,48 @@ from deeplab2_kmax.backbones import (
     convnext,
     efficientnet_lite,
     fixed_options,
+    max_deeplab,
     moat,
     mobilenet_v2,
     mobilenet_v3,
     resnet,
+    stacked_decoder,
+    swidernet,
     xception,
 )
 
+_FAMILIES = (
+    resnet,
+    swidernet,
+    axial_resnet,
+    stacked_decoder,
+    convnext,
+    efficientnet_lite,
+    moat,
+    mobilenet_v2,
+    mobilenet_v3,
+    xception,
+)
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
-    **resnet.VARIANTS,
-    **axial_resnet.VARIANTS,
-    **convnext.VARIANTS,
-    **efficientnet_lite.VARIANTS,
-    **moat.VARIANTS,
-    **mobilenet_v2.VARIANTS,
-    **mobilenet_v3.VARIANTS,
-    **xception.VARIANTS,
+    # kMaX-DeepLab takes every backbone that has its output stride.
+    **{
+        f"kmax_{name}": resnet.kmax(build, f"kmax_{name}")
+        for family in _FAMILIES
+        for name, build in family.VARIANTS.items()
+        if 32 in family.FIXED_OPTIONS.get("output_stride", (32,))
+    },
+    **{name: build for family in _FAMILIES for name, build in family.VARIANTS.items()},
+    **axial_resnet.KMAX_VARIANTS,
+    # These bring a mask transformer of their own.
+    **max_deeplab.VARIANTS,
 }
 
-# Options of which a backbone has few values, by its name. Of the others all have `fixed_options.COMMON`.
+# Options of which a backbone has few values, by its name.
 FIXED_OPTIONS: dict[str, fixed_options.Allowed] = {
-    name: {
-        option: values
-        for option, values in family.FIXED_OPTIONS.items()
-        # For kMaX-DeepLab drop path grows linearly whatever the config says, as in DeepLab2.
-        if not (name.startswith("kmax_") and option == "drop_path_schedule")
-    }
-    for family in (convnext, efficientnet_lite, moat, mobilenet_v2, mobilenet_v3, xception)
-    for name in family.VARIANTS
+    name: family.FIXED_OPTIONS if name in family.VARIANTS else fixed_options.with_kmax(family.FIXED_OPTIONS)
+    for family in _FAMILIES
+    for plain in [*family.VARIANTS, *getattr(family, "KMAX_VARIANTS", ())]
+    for name in (plain, f"kmax_{plain}")
+    if name in BACKBONES
 }
+FIXED_OPTIONS.update(max_deeplab.FIXED_OPTIONS)

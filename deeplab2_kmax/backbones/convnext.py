@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options, resnet
-from deeplab2_kmax.layers import activations, conv, residual
+from deeplab2_kmax.backbones import fixed_options
+from deeplab2_kmax.layers import activations, conv, recompute, residual
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
 
@@ -34,6 +34,7 @@ class ConvNeXt(keras.Model):
         zero_padding: pads strided convolutions so that sides 32 k + 1 become (side - 1) / stride + 1, as dense
             prediction wants it; False halves exactly, as the classifier does.
         drop_path_keep_prob: keep probability of the last block, falling linearly from 1 at the first.
+        recompute_stages: stages, of 1 to 5, that training computes again for their gradients. Stage 1 is the stem.
         norm: not used, all norms are layer norms.
         others: options that have one value here, see FIXED_OPTIONS; the schedule of drop path is linear.
 
@@ -48,6 +49,7 @@ class ConvNeXt(keras.Model):
         widths: tuple[int, int, int, int],
         zero_padding: bool = True,
         drop_path_keep_prob: float = 1.0,
+        recompute_stages: Sequence[int] = (),
         norm: norms.Norm | None = None,
         name: str = "convnext",
         **others: Any,
@@ -61,8 +63,10 @@ class ConvNeXt(keras.Model):
         rates = ((1.0 - drop_path_keep_prob) * index / last for index in range(sum(depths)))
 
         def stage(index: int) -> residual.Stage:
-            return residual.Stage([Block(widths[index], drop_path=next(rates)) for _ in range(depths[index])])
+            blocks = [Block(widths[index], drop_path=next(rates)) for _ in range(depths[index])]
+            return residual.Stage(blocks, recompute=index + 2 in recompute_stages)
 
+        self.recompute_stages = tuple(recompute_stages)
         self.patchify = Patchify(widths[0], zero_padding=zero_padding)
         self.stage2 = stage(0)
         self.downsample3 = Downsample(widths[1], zero_padding=zero_padding)
@@ -75,11 +79,14 @@ class ConvNeXt(keras.Model):
         self.strides: tuple[int, ...] = (4, 4, 8, 16, 32)
 
     def call(self, images: tf.Tensor, training: bool | None = False) -> structures.Pyramid:
-        stage1 = self.patchify(images)
+        def enter(number: int, layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+            return recompute.layer(layer, x, enabled=number in self.recompute_stages, training=training)
+
+        stage1 = enter(1, self.patchify, images)
         stage2 = self.stage2(stage1, training=training)
-        stage3 = self.stage3(self.downsample3(stage2), training=training)
-        stage4 = self.stage4(self.downsample4(stage3), training=training)
-        stage5 = self.stage5(self.downsample5(stage4), training=training)
+        stage3 = self.stage3(enter(3, self.downsample3, stage2), training=training)
+        stage4 = self.stage4(enter(4, self.downsample4, stage3), training=training)
+        stage5 = self.stage5(enter(5, self.downsample5, stage4), training=training)
         features = (stage1, stage2, stage3, stage4, stage5)
         activated = [activations.gelu(feature) for feature in features]
         return structures.Pyramid(*features, *activated, activated[-1])  # type: ignore[call-arg]
@@ -93,7 +100,8 @@ class Patchify(keras.layers.Layer):
         self.conv = _strided(channels, 4, "symmetric" if zero_padding else "valid")
         self.norm = norms.LayerNorm(epsilon=_EPSILON)
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
+    def call(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        del training  # the same in training and inference
         return self.norm(self.conv(images))
 
 
@@ -109,7 +117,8 @@ class Downsample(keras.layers.Layer):
         self.norm = norms.LayerNorm(epsilon=_EPSILON)
         self.conv = _strided(channels, 2, "valid")
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        del training  # the same in training and inference
         if self.zero_padding:
             x = tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])
         return self.conv(self.norm(x))
@@ -156,8 +165,7 @@ def _strided(channels: int, stride: int, padding: conv.Padding) -> conv.Conv:
 
 
 VARIANTS: dict[str, Callable[..., ConvNeXt]] = {
-    prefix + name: functools.partial(ConvNeXt, depths=depths, widths=widths, name=prefix + name)
-    for prefix in ("", "kmax_")
+    name: functools.partial(ConvNeXt, depths=depths, widths=widths, name=name)
     for name, depths, widths in (
         ("convnext_tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
         ("convnext_small", (3, 3, 27, 3), (96, 192, 384, 768)),
@@ -166,4 +174,3 @@ VARIANTS: dict[str, Callable[..., ConvNeXt]] = {
         ("convnext_xlarge", (3, 3, 27, 3), (256, 512, 1024, 2048)),
     )
 }
-VARIANTS.update({name: resnet.kmax(backbone, name) for name, backbone in VARIANTS.items() if name.startswith("kmax_")})

@@ -16,12 +16,17 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options, resnet
+from deeplab2_kmax.backbones import fixed_options
 from deeplab2_kmax.layers import conv, inverted_residual, residual
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
 
-FIXED_OPTIONS: fixed_options.Allowed = {**fixed_options.COMMON, **fixed_options.STRIDE_32, **fixed_options.LINEAR}
+FIXED_OPTIONS: fixed_options.Allowed = {
+    **fixed_options.COMMON,
+    **fixed_options.STRIDE_32,
+    **fixed_options.LINEAR,
+    "recompute_stages": ([],),
+}
 _STEM_CHANNELS = 32
 
 
@@ -133,4 +138,3 @@ class MobileBlock(inverted_residual.InvertedResidual):
 VARIANTS: dict[str, Callable[..., keras.Model]] = {
     "efficientnet_lite0": functools.partial(EfficientNetLite, stages=LITE0, name="efficientnet_lite0"),
 }
-VARIANTS["kmax_efficientnet_lite0"] = resnet.kmax(VARIANTS["efficientnet_lite0"], "kmax_efficientnet_lite0")

@@ -23,6 +23,7 @@ PLAIN: Allowed = {
     "stem_width_multiplier": (1.0,),
     "backbone_layer_multiplier": (1.0,),
     "use_sac_beyond_stride": (-1,),
+    "recompute_stages": ([],),
 }
 
 # What ConvNeXt and MOAT have one kind of only; and their schedule, if one is given.
@@ -35,6 +36,12 @@ STRIDE_32: Allowed = {
     "use_sac_beyond_stride": (-1,),
 }
 LINEAR: Allowed = {"drop_path_schedule": ("linear",)}
+
+
+def with_kmax(plain: Allowed) -> Allowed:
+    """What a backbone allows with kMaX-DeepLab: output stride 32, and any schedule, as drop path is linear anyway."""
+    others = {option: values for option, values in plain.items() if option != "drop_path_schedule"}
+    return {**others, "output_stride": (32,)}
 
 
 def check(name: str, given: Mapping[str, Any], allowed: Allowed) -> None:

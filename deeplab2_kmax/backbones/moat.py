@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options, resnet
-from deeplab2_kmax.layers import activations, conv, moat_block, residual
+from deeplab2_kmax.backbones import fixed_options
+from deeplab2_kmax.layers import activations, conv, moat_block, recompute, residual
 from deeplab2_kmax.layers import norm as norms
 
 # Sides of the maps of stages 4 and 5 in pre-training at 224 x 224, for which the position biases are stored.
@@ -44,6 +44,7 @@ class Moat(keras.Model):
         global_attention_at_end_of_moat_stage: the last block of these stages attends to the whole map.
         pool_size: of the shortcuts that stride, 3 for dense prediction, 2 for the classifier.
         drop_path_keep_prob: what the keep probability of the blocks, 1 at the first, would reach behind the last one.
+        recompute_stages: stages, of 1 to 5, that training computes again for their gradients. Stage 1 is the stem.
         norm: factory of the batch norms, `layers.norm.batch_norm()` if None.
         others: options that have one value here, see FIXED_OPTIONS; the schedule of drop path is linear.
 
@@ -62,6 +63,7 @@ class Moat(keras.Model):
         global_attention_at_end_of_moat_stage: bool = False,
         pool_size: int = 3,
         drop_path_keep_prob: float = 1.0,
+        recompute_stages: Sequence[int] = (),
         norm: norms.Norm | None = None,
         name: str = "moat",
         **others: Any,
@@ -86,7 +88,8 @@ class Moat(keras.Model):
             return {"stride": stride, "pool_size": pool_size, "drop_path": next(rates), "norm": norm}
 
         def convolutional(stage: int) -> residual.Stage:
-            return residual.Stage([moat_block.MBConv(widths[stage], **shared(block)) for block in range(depths[stage])])
+            blocks = [moat_block.MBConv(widths[stage], **shared(block)) for block in range(depths[stage])]
+            return residual.Stage(blocks, recompute=stage + 2 in recompute_stages)
 
         def attentive(stage: int) -> residual.Stage:
             blocks = []
@@ -100,8 +103,9 @@ class Moat(keras.Model):
                         **shared(block),
                     )
                 )
-            return residual.Stage(blocks)
+            return residual.Stage(blocks, recompute=stage + 2 in recompute_stages)
 
+        self.recompute_stem = 1 in recompute_stages
         self.stem = Stem(*stem, norm=norm)
         self.stage2 = convolutional(0)
         self.stage3 = convolutional(1)
@@ -111,7 +115,7 @@ class Moat(keras.Model):
         self.strides: tuple[int, ...] = (2, 4, 8, 16, 32)
 
     def call(self, images: tf.Tensor, training: bool | None = False) -> structures.Pyramid:
-        features = [self.stem(images, training=training)]
+        features = [recompute.layer(self.stem, images, enabled=self.recompute_stem, training=training)]
         for stage in (self.stage2, self.stage3, self.stage4, self.stage5):
             features.append(stage(features[-1], training=training))
         activated = [activations.gelu(feature) for feature in features]
@@ -149,17 +153,17 @@ _SIZES = (
     ("tiny_moat3", "tiny_moat3_pretrain_256{}_1k", 80, (2, 3, 7, 2), 80, 0.9),
 )
 
-VARIANTS: dict[str, Callable[..., Moat]] = {}
-for _short, _long, _stem, _depths, _width, _survival in _SIZES:
-    for _mark, _position_embedding in (("", True), ("_no_pe", False)):
-        _build = functools.partial(
-            Moat,
-            stem=(_stem, _stem),
-            depths=_depths,
-            widths=(_width, 2 * _width, 4 * _width, 8 * _width),
-            position_embedding=_position_embedding,
-        )
-        for _name in (f"{_short}{_mark}", _long.format(_mark)):
-            VARIANTS[_name] = functools.partial(_build, drop_path_keep_prob=_survival, name=_name)
-            # With kMaX-DeepLab the survival rate is the config's.
-            VARIANTS[f"kmax_{_name}"] = resnet.kmax(functools.partial(_build, name=f"kmax_{_name}"), f"kmax_{_name}")
+VARIANTS: dict[str, Callable[..., Moat]] = {
+    name: functools.partial(
+        Moat,
+        stem=(stem, stem),
+        depths=depths,
+        widths=(width, 2 * width, 4 * width, 8 * width),
+        position_embedding=not mark,
+        drop_path_keep_prob=survival,
+        name=name,
+    )
+    for short, long, stem, depths, width, survival in _SIZES
+    for mark in ("", "_no_pe")
+    for name in (f"{short}{mark}", long.format(mark))
+}

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options, resnet, strides
+from deeplab2_kmax.backbones import fixed_options, strides
 from deeplab2_kmax.layers import activations, conv, inverted_residual, squeeze_excite
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.layers.inverted_residual import make_divisible
@@ -167,18 +167,7 @@ def _reduced(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return (*blocks[:start], *halved)
 
 
-_small = functools.partial(MobileNetV3, blocks=SMALL, last_filters=576)
-_large = functools.partial(MobileNetV3, blocks=LARGE, last_filters=960)
-
-
-def _kmax(backbone: Callable[..., MobileNetV3], name: str) -> Callable[..., MobileNetV3]:
-    return resnet.kmax(functools.partial(backbone, name=name), name)
-
-
 VARIANTS: dict[str, Callable[..., MobileNetV3]] = {
-    "mobilenet_v3_small": functools.partial(_small, name="mobilenet_v3_small"),
-    "mobilenet_v3_large": functools.partial(_large, name="mobilenet_v3_large"),
-    # With kMaX-DeepLab, as in ReMaX (2023, arXiv 2306.17319).
-    "kmax_mobilenet_v3_small": _kmax(_small, "kmax_mobilenet_v3_small"),
-    "kmax_mobilenet_v3_large": _kmax(_large, "kmax_mobilenet_v3_large"),
+    "mobilenet_v3_small": functools.partial(MobileNetV3, blocks=SMALL, last_filters=576, name="mobilenet_v3_small"),
+    "mobilenet_v3_large": functools.partial(MobileNetV3, blocks=LARGE, last_filters=960, name="mobilenet_v3_large"),
 }

@@ -7,52 +7,70 @@ stage 2 strides instead), strides in the 3x3 convolution, atrous convolution bel
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from deeplab2_kmax import registry, structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options
-from deeplab2_kmax.layers import activations, axial_block, residual, stems
+from deeplab2_kmax.backbones import fixed_options, recipe, strides
+from deeplab2_kmax.layers import activations, recompute, residual, stems
 from deeplab2_kmax.layers import norm as norms
 
 Backbone = TypeVar("Backbone", bound=keras.Model)
 
-_STEMS: dict[str, Callable[..., keras.layers.Layer]] = {
-    "plain": stems.plain,
+FIXED_OPTIONS: fixed_options.Allowed = fixed_options.COMMON
+
+_STEMS: dict[str, Callable[..., Any]] = {
+    "plain": functools.partial(stems.ConvStem, name="stem"),
     "inception": functools.partial(stems.InceptionStem, name="stem"),
+    "small": functools.partial(stems.ConvStem, kernel_size=3, name="stem"),
+    "none": lambda *arguments, **options: None,
 }
 
 
 class ResNet(keras.Model):
     """Image [B, H, W, 3] in [-1, 1] -> Pyramid.
 
+    Networks that are `wide` or have no stem have a stage 1 of three blocks; level 1 is its end, else that of the stem.
+
     Args:
-        stem: "plain" (7x7 convolution) or "inception" (three 3x3 ones).
+        stem: "plain" (7x7 convolution), "inception" (three 3x3 ones), "small" (one 3x3) or "none".
+        wide: wide residual blocks in place of bottlenecks.
         num_blocks: blocks of stages 2 to 5, before `backbone_layer_multiplier`.
         activation: name or function, used everywhere.
         axial_beyond_stride: blocks of at least this input stride (at output stride 32) use axial attention; 0: none.
+        num_heads, expansion, key_expansion, value_expansion: of axial blocks, see `recipe.Recipe`.
         output_stride: 4, 8, 16 or 32; stages that would stride further dilate instead.
+        stem_width_multiplier: factor on the channels of the stem, and of stage 1 of wide networks.
+        backbone_width_multiplier: factor on the channels of the other stages.
+        backbone_layer_multiplier: factor on the blocks of stages 2 to 5, rounded down.
+        use_squeeze_and_excite: in every block.
+        use_sac_beyond_stride: stages of at least this stride (at output stride 32) use switchable atrous convolution;
+            0 or -1: none.
         drop_path_keep_prob: keep probability of residual branches, from input stride `drop_path_beyond_stride` on.
         drop_path_schedule: "constant", or "linear" from 1 at the stem to `drop_path_keep_prob` at the end.
+        recompute_stages: stages, of 1 to 5, that training computes again for their gradients. Stage 1 has the stem.
         norm: factory of the norms, `layers.norm.batch_norm()` if None.
         others: options of other families, at the value that changes nothing.
 
     Raises:
-        ValueError: an option has a value that this family does not have.
+        ValueError: an option has a value that this network does not have.
     """
 
     def __init__(
         self,
         *,
         stem: str = "plain",
+        wide: bool = False,
         num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
         activation: str | activations.Activation = "relu",
         axial_beyond_stride: int = 0,
         num_heads: int = 8,
+        expansion: float = 2.0,
+        key_expansion: float = 1.0,
+        value_expansion: float = 2.0,
         output_stride: int = 32,
         stem_width_multiplier: float = 1.0,
         backbone_width_multiplier: float = 1.0,
@@ -62,93 +80,102 @@ class ResNet(keras.Model):
         drop_path_keep_prob: float = 1.0,
         drop_path_schedule: str = "constant",
         drop_path_beyond_stride: int = 16,
-        pretrained_weights: str = "",
+        recompute_stages: Sequence[int] = (),
         norm: norms.Norm | None = None,
         name: str = "resnet",
         **others: Any,
     ):
         super().__init__(name=name)
-        fixed_options.check(name, others, fixed_options.COMMON)
-        if output_stride not in (4, 8, 16, 32):
-            raise ValueError(f"{name}: output_stride is 4, 8, 16 or 32, but got {output_stride}.")
-        if use_sac_beyond_stride > 0:
-            raise ValueError(f"{name} has no switchable atrous convolution: leave use_sac_beyond_stride at -1.")
-        if pretrained_weights:
-            raise ValueError(
-                f"{name} loads no pretrained_weights while it is built: put the checkpoint in initial_checkpoint."
-            )
-        norm = norm or norms.batch_norm()
+        fixed_options.check(name, others, FIXED_OPTIONS)
         counts = [int(count * backbone_layer_multiplier) for count in num_blocks]
         if min(counts) < 1:
             raise ValueError(
                 f"{name}: backbone_layer_multiplier {backbone_layer_multiplier} leaves a stage without blocks."
             )
-        act = activations.get(activation)
-        keep = functools.partial(
-            _keep_probability, final=drop_path_keep_prob, schedule=drop_path_schedule, beyond=drop_path_beyond_stride
+        norm, act = norm or norms.batch_norm(), activations.get(activation)
+        self.recipe = recipe.Recipe(
+            norm=norm,
+            activation=act,
+            wide=wide,
+            output_stride=output_stride,
+            width_multiplier=backbone_width_multiplier,
+            axial_beyond_stride=axial_beyond_stride,
+            num_heads=num_heads,
+            expansion=expansion,
+            key_expansion=key_expansion,
+            value_expansion=value_expansion,
+            sac_beyond_stride=use_sac_beyond_stride,
+            squeeze_and_excite=use_squeeze_and_excite,
+            drop_path_keep_prob=drop_path_keep_prob,
+            drop_path_schedule=drop_path_schedule,
+            drop_path_beyond_stride=drop_path_beyond_stride,
+            recompute_stages=tuple(recompute_stages),
         )
+        if stem == "none" and stem_width_multiplier != 1.0:
+            raise ValueError(f"{name} has no stem: stem_width_multiplier must be 1.0, but got {stem_width_multiplier}.")
         self.activation = act
         self.stem = registry.lookup(_STEMS, stem, "stem")(stem_width_multiplier, norm=norm, activation=act)
-
-        def stage(number: int) -> residual.Stage:
-            first_stride = 2 ** (number - 1)
-            filters = int(round(first_stride * 32 * backbone_width_multiplier))
-            blocks: list[residual.ResidualBlock] = []
-            for index in range(counts[number - 2]):
-                input_stride = first_stride if index == 0 else 2 * first_stride
-                shared: dict[str, Any] = {
-                    "stride": 2 if index == 0 and first_stride < output_stride else 1,
-                    "norm": norm,
-                    "activation": act,
-                    "drop_path": 1.0 - keep(input_stride),
-                    "squeeze_and_excite": use_squeeze_and_excite,
-                }
-                if input_stride >= axial_beyond_stride > 0:
-                    blocks.append(axial_block.AxialBlock(filters, num_heads=num_heads, **shared))
-                else:
-                    dilation = max(1, input_stride // output_stride)
-                    blocks.append(residual.Bottleneck(filters, dilation=dilation, **shared))
-            return residual.Stage(blocks)
-
-        self.stage2 = stage(2)
-        self.stage3 = stage(3)
-        self.stage4 = stage(4)
-        self.stage5 = stage(5)
-
-        base = int(128 * stem_width_multiplier) if stem == "inception" else int(round(64 * stem_width_multiplier))
-        wide = (4 * int(round(2 ** (n - 1) * 32 * backbone_width_multiplier)) for n in range(2, 6))
-        self.channels: tuple[int, ...] = (base, *wide)
-        self.strides: tuple[int, ...] = tuple(min(2**n, output_stride) for n in range(1, 6))
+        stages: dict[int, list[residual.ResidualBlock]] = {
+            number: self.recipe.blocks(number, 2 ** (number - 1), 2, count)
+            for number, count in enumerate(counts, start=2)
+        }
+        if wide:
+            stages[1] = self.recipe.blocks(1, 2, 1, 3, filters=int(round(32 * stem_width_multiplier)))
+        elif self.stem is None:
+            stages[1] = self.recipe.blocks(1, 1, 2, 3)
+        if use_sac_beyond_stride > 0 and not any(
+            recipe.is_switchable(block) for blocks in stages.values() for block in blocks
+        ):
+            raise ValueError(
+                f"{name} has no 3x3 convolutions in stages of stride {use_sac_beyond_stride} or more: leave "
+                "use_sac_beyond_stride at -1."
+            )
+        self.stage1 = residual.Stage(stages[1]) if 1 in stages else None
+        self.stage2 = residual.Stage(stages[2])
+        self.stage3 = residual.Stage(stages[3])
+        self.stage4 = residual.Stage(stages[4])
+        self.stage5 = residual.Stage(stages[5])
+        first = stages[1][-1].channels if 1 in stages else self.stem.channels
+        self.channels: tuple[int, ...] = (first, *(stages[number][-1].channels for number in range(2, 6)))
+        self.strides: tuple[int, ...] = strides.of_levels(output_stride)
 
     def call(self, images: tf.Tensor, training: bool | None = False) -> structures.Pyramid:
-        features = [self.stem(images, training=training)]
+        features = [self.first_level(images, training=training)]
         for stage in (self.stage2, self.stage3, self.stage4, self.stage5):
             features.append(stage(features[-1], training=training))
         activated = [self.activation(feature) for feature in features]
         return structures.Pyramid(*features, *activated, activated[-1])  # type: ignore[call-arg]
 
-
-def _keep_probability(input_stride: int, *, final: float, schedule: str, beyond: int) -> float:
-    if not 0.0 < final <= 1.0:
-        raise ValueError(f"drop_path_keep_prob lies in (0, 1], but got {final}.")
-    if schedule not in ("constant", "linear"):
-        raise ValueError(f"drop_path_schedule is 'constant' or 'linear', but got {schedule!r}.")
-    if input_stride < beyond:
-        return 1.0
-    if schedule == "constant":
-        return final
-    return 1.0 - (1.0 - final) * (math.log2(input_stride) - 1.0) / 4.0
+    def first_level(self, images: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Images -> the un-activated feature of level 1."""
+        x = images
+        if self.stem is not None:
+            enabled = 1 in self.recipe.recompute_stages
+            x = recompute.layer(self.stem, x, enabled=enabled, training=training)
+        return x if self.stage1 is None else self.stage1(x, training=training)
 
 
 def kmax(backbone: Callable[..., Backbone], name: str) -> Callable[..., Backbone]:
-    """A backbone as kMaX-DeepLab uses it: output stride 32 and drop path that grows linearly."""
+    """A backbone as kMaX-DeepLab uses it: output stride 32 and drop path that grows linearly, by default none."""
 
-    def build(*, output_stride: int = 32, drop_path_schedule: str = "linear", **options: Any) -> Backbone:
+    def build(
+        *,
+        output_stride: int = 32,
+        drop_path_keep_prob: float = 1.0,
+        drop_path_schedule: str = "linear",
+        name: str = name,
+        **options: Any,
+    ) -> Backbone:
         # DeepLab2's kMaX encoders grow drop path linearly whatever the config says.
         del drop_path_schedule
-        if output_stride != 32:
-            raise ValueError(f"{name} has output_stride 32, but got {output_stride}.")
-        return backbone(output_stride=32, drop_path_schedule="linear", **options)
+        fixed_options.check(name, {"output_stride": output_stride}, fixed_options.with_kmax({}))
+        return backbone(
+            output_stride=32,
+            drop_path_keep_prob=drop_path_keep_prob,
+            drop_path_schedule="linear",
+            name=name,
+            **options,
+        )
 
     return build
 
@@ -159,4 +186,3 @@ VARIANTS: dict[str, Callable[..., ResNet]] = {
     "resnet101": functools.partial(ResNet, num_blocks=(3, 4, 23, 3), name="resnet101"),
     "resnet101_beta": functools.partial(ResNet, stem="inception", num_blocks=(3, 4, 23, 3), name="resnet101_beta"),
 }
-VARIANTS["kmax_resnet50"] = kmax(VARIANTS["resnet50"], "kmax_resnet50")

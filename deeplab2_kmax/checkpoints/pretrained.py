@@ -1,10 +1,11 @@
-"""Backbone weights of other libraries: `backbone.pretrained_weights` in a config."""
+"""Backbone weights that others trained for classification: `backbone.pretrained_weights` in a config."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,8 @@ from absl import logging
 
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import efficientnet_lite
-from deeplab2_kmax.checkpoints import restore, torch_pickle
-from deeplab2_kmax.checkpoints.name_maps import efficientnet_lite as lite_names
+from deeplab2_kmax.checkpoints import name_maps, report, restore, sources, weight_files
+from deeplab2_kmax.layers import activations, norm, squeeze_excite
 
 _SHOWN = 8
 
@@ -34,27 +34,25 @@ PACKAGES = {
 }
 
 
-def load_pretrained(backbone: keras.Model, name_or_path: str) -> str:
+def load_pretrained(backbone: keras.Model, name_or_path: str, *, format: str = "") -> str:
     """Gives a backbone the weights that somebody else trained for classification; says what became of them.
 
-    Every variable of the backbone is loaded, and every tensor of the file is used but the classifier's. The code in a
-    package is not run. Where a package of that name is not installed, a warning says so and the weights stay random.
+    Every variable of the backbone is loaded, and every tensor of the file is used but the classifier's. No code of a
+    file or a package is run. Where a package of that name is not installed, a warning says so and the weights stay
+    random; where the backbone is another function than the one that was trained, a warning says why.
 
     Args:
-        backbone: an EfficientNet-Lite. Its variables are created if need be.
-        name_or_path: a package of PACKAGES, or a file of PyTorch weights.
+        backbone: its variables are created if need be.
+        name_or_path: a file of `weight_files`, a checkpoint of TensorFlow with DeepLab2's names, or a package of
+            PACKAGES.
+        format: a format of `sources.SOURCES`; empty: told by the names.
 
     Returns:
-        What was loaded, for the log.
+        What was loaded and what differs, in lines for the log.
 
     Raises:
         ValueError: neither a known package nor a file, or the weights do not fit the backbone.
     """
-    if not isinstance(backbone, efficientnet_lite.EfficientNetLite):
-        raise ValueError(
-            f"pretrained_weights {name_or_path!r}: no weights are known for the backbone {backbone.name}. "
-            "Leave pretrained_weights empty, or use initial_checkpoint."
-        )
     path = find(name_or_path)
     if path is None:
         message = (
@@ -63,32 +61,29 @@ def load_pretrained(backbone: keras.Model, name_or_path: str) -> str:
         )
         logging.warning("%s", message)
         return message
-    if not backbone.built:
-        backbone(tf.zeros([1, 33, 33, 3]), training=False)
-    stored = {
-        name: tensor
-        for name, tensor in torch_pickle.load_state_dict(path).items()
-        if not name.endswith(lite_names.COUNTER)
-    }
-    classifier = sorted(name for name in stored if name.startswith(lite_names.CLASSIFIER))
-    _load_all(backbone, {name: tensor for name, tensor in stored.items() if name not in classifier}, path)
-    return (
-        f"Backbone {backbone.name}: {len(stored) - len(classifier)} variables taken from {path}, "
-        f"left aside the classifier ({', '.join(classifier)})."
-    )
+    ours = restore.built_variables(backbone)
+    if path.is_file():
+        values, said = _from_file(backbone, ours, path, format)
+    else:
+        values, said = restore.backbone_values(backbone, path), []
+        said.append(f"Backbone {backbone.name}: {len(values)} variables taken from {path}.")
+        said += _fold_normalization(values, sources.of_checkpoint(backbone))
+    for variable_path, value in values.items():
+        ours[variable_path].assign(value.astype(np.float32))
+    return "\n".join(said)
 
 
 def find(name_or_path: str) -> pathlib.Path | None:
-    """The file of weights; None where it comes with a package that is not installed.
+    """The file of weights, or the prefix of a checkpoint; None where it comes with a package that is not installed.
 
     Raises:
         ValueError: neither a known package nor a file.
     """
     if name_or_path not in PACKAGES:
-        if os.path.isfile(name_or_path):
+        if os.path.exists(name_or_path) or os.path.exists(f"{name_or_path}.index"):
             return pathlib.Path(name_or_path)
         raise ValueError(
-            f"pretrained_weights: there is no file {name_or_path!r}, nor is it a package of weights. "
+            f"pretrained_weights: there is no file or checkpoint {name_or_path!r}, nor is it a package of weights. "
             f"Nearest: {', '.join(registry.nearest(name_or_path, PACKAGES))}."
         )
     package = PACKAGES[name_or_path]
@@ -101,33 +96,122 @@ def find(name_or_path: str) -> pathlib.Path | None:
     return path
 
 
-def _load_all(backbone: keras.Model, stored: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    ours = restore.variable_paths(backbone)
-    names = lite_names.NAMES.names(ours)
-    unused = sorted(stored.keys() - set(names.values()))
-    problems = [f"  not in the backbone: {name}" for name in unused]
-    values = {}
+def _from_file(
+    backbone: keras.Model, ours: Mapping[str, tf.Variable], path: pathlib.Path, format: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The values by our path, and what to say of them."""
+    stored = weight_files.load(path)
+    source = sources.choose(backbone, ours, stored, format, str(path))
+    aside = sorted(name for name in stored if source.ignores(name))
+    used = {name: tensor for name, tensor in stored.items() if name not in aside}
+    values = _matched(backbone, source, ours, used, path)
+    said = [_describe(backbone, source, len(used), aside, path)]
+    if source.epsilon is not None:
+        said += _fold_epsilon(backbone, ours, values, source.epsilon)
+    said += _fold_normalization(values, source.normalization)
+    said += [source.note] if source.note else []
+    for warning in _differences(backbone, source):
+        logging.warning("%s", warning)
+        said.append(warning)
+    return values, said
+
+
+def _matched(
+    backbone: keras.Model,
+    source: sources.Source,
+    ours: Mapping[str, tf.Variable],
+    stored: Mapping[str, np.ndarray],
+    path: pathlib.Path,
+) -> dict[str, np.ndarray]:
+    """Every value by our path, in our order of axes; an error lists what does not fit on either side."""
+    names = source.names(ours)
+    biases = name_maps.NameMap(source.biases).names(ours)
+    unused = stored.keys() - {*names.values(), *biases.values()}
+    wanted = [name or variable for variable, name in names.items() if name not in stored]
+    problems: list[str] = []
+    values: dict[str, np.ndarray] = {}
     for variable_path, variable in ours.items():
         name = names[variable_path]
         if name is None or name not in stored:
-            problems.append(f"  not in the file: {variable_path} ({name or 'without a known name'})")
+            near = registry.nearest(name or variable_path, unused or stored)[0]
+            problems.append(f"  not in the file: {variable_path} ({name or 'without a known name'}; nearest: {near})")
             continue
-        value = _reordered(variable_path, stored[name])
+        value = _reordered(variable_path, stored[name], tuple(variable.shape), channels_first=source.channels_first)
         if value.shape != tuple(variable.shape):
             problems.append(f"  other shape: {variable_path} is {tuple(variable.shape)}, {name} is {value.shape}")
         elif not np.isfinite(value).all():
             problems.append(f"  not finite: {name}")
+        elif biases.get(variable_path) is not None:
+            bias = stored.get(biases[variable_path] or "")
+            if bias is None or bias.shape != value.shape or not np.isfinite(bias).all():
+                problems.append(f"  not in the file, or of another shape: {biases[variable_path]}")
+            else:
+                # The norm takes a constant before it away again: it belongs to the mean.
+                value = value.astype(np.float64) - bias
         values[variable_path] = value
+    for name in sorted(unused):
+        near = f" (nearest: {registry.nearest(name, wanted)[0]})" if wanted else ""
+        problems.append(f"  not in the backbone: {name}{near}")
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        lines = [f"{path} does not fit the backbone {backbone.name}:", *problems[:_SHOWN], *more]
-        raise ValueError("\n".join(lines))
-    for variable_path, value in values.items():
-        ours[variable_path].assign(value.astype(np.float32))
+        title = f"{path}, read as of {source.format}, does not fit the backbone {backbone.name}:"
+        raise ValueError("\n".join([title, *problems[:_SHOWN], *more]))
+    return values
 
 
-def _reordered(path: str, tensor: np.ndarray) -> np.ndarray:
-    """From PyTorch's order of axes to TensorFlow's: output, input, height, width -> height, width, input, output."""
-    if path.endswith("/depthwise_kernel"):
-        return tensor.transpose(2, 3, 0, 1) if tensor.ndim == 4 else tensor
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+def _reordered(path: str, tensor: np.ndarray, shape: tuple[int, ...], *, channels_first: bool) -> np.ndarray:
+    """A tensor in TensorFlow's order of axes; PyTorch's is output, input, height, width."""
+    if channels_first and path.endswith("/depthwise_kernel") and tensor.ndim == 4:
+        tensor = tensor.transpose(2, 3, 0, 1)
+    elif channels_first and len(shape) == 4 and tensor.ndim == 4:
+        tensor = tensor.transpose(2, 3, 1, 0)
+    elif channels_first and len(shape) == 2 and tensor.ndim >= 2 and set(tensor.shape[2:]) <= {1}:
+        tensor = tensor.reshape(tensor.shape[:2]).T
+    # Axes of size 1 may lie elsewhere: a layer scale [C, 1, 1], a depthwise kernel of a grouped convolution.
+    return tensor.reshape(shape) if report.essence(tensor.shape) == report.essence(shape) else tensor
+
+
+def _describe(backbone: keras.Model, source: sources.Source, used: int, aside: list[str], path: pathlib.Path) -> str:
+    counters = [name for name in aside if name.endswith(".num_batches_tracked")]
+    others = [name for name in aside if name not in counters]
+    said = [f"the classifier ({', '.join(others[:_SHOWN])}{', ...' if len(others) > _SHOWN else ''})"] if others else []
+    said += [f"{len(counters)} counters"] if counters else []
+    left = f", left aside {' and '.join(said)}" if said else ""
+    return f"Backbone {backbone.name}: {used} variables taken from {path} ({source.format}){left}."
+
+
+def _fold_epsilon(
+    backbone: keras.Model, ours: Mapping[str, tf.Variable], values: dict[str, np.ndarray], epsilon: float
+) -> list[str]:
+    """Scales every batch norm by what another epsilon takes away from it."""
+    paths = {variable.ref(): path for path, variable in ours.items()}
+    folded = set()
+    for layer in backbone.submodules:
+        if isinstance(layer, norm.BatchNorm) and not np.isclose(layer.epsilon, epsilon, rtol=0.01):
+            gamma, variance = paths[layer.gamma.ref()], values[paths[layer.moving_variance.ref()]].astype(np.float64)
+            values[gamma] = values[gamma] * np.sqrt((variance + layer.epsilon) / (variance + epsilon))
+            folded.add(layer.epsilon)
+    return [f"Its batch norms' epsilon {epsilon} is folded into their scales for {folded.pop()}."] if folded else []
+
+
+def _fold_normalization(values: dict[str, np.ndarray], normalization: sources.Normalization) -> list[str]:
+    if normalization == sources.SYMMETRIC:
+        return []
+    kernel, offset = next(pair for pair in sources.FIRST_CONVOLUTIONS if pair[0] in values)
+    values[kernel], added = normalization.fold(values[kernel])
+    values[offset] = values[offset] - added if offset.endswith("moving_mean") else values[offset] + added
+    return [
+        f"It was trained on {normalization.name}; the difference to x / 127.5 - 1 is folded into the first "
+        "convolution, exactly but where that convolution pads."
+    ]
+
+
+def _differences(backbone: keras.Model, source: sources.Source) -> Iterator[str]:
+    if source.differs:
+        yield f"Backbone {backbone.name} starts from {source.format}, but is another function: {source.differs}."
+    gates = {layer.gate for layer in backbone.submodules if isinstance(layer, squeeze_excite.SqueezeExcite)}
+    if source.gate and gates - {activations.get(source.gate)}:
+        yield (
+            f"Backbone {backbone.name} starts from {source.format}, which gates with a {source.gate}: set "
+            f"backbone.squeeze_and_excite_gate to '{source.gate}'."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,53 +9,27 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import name_maps
-from deeplab2_kmax.checkpoints.name_maps import backbones, kmax_deeplab
+from deeplab2_kmax.checkpoints import report as reports
+from deeplab2_kmax.checkpoints.name_maps import backbones, kmax_deeplab, max_deeplab
+from deeplab2_kmax.checkpoints.report import Report
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What a training checkpoint of DeepLab2 holds besides the model.
 _NOT_MODEL = ("optimizer", "backbone_optimizer", "global_step", "save_counter")
 # Where a backbone lies in a model's checkpoint: DeepLab2's, and the TF Model Garden's classifiers.
 _BACKBONE_ROOTS = ("encoder/", "backbone/_encoder/")
+# Parts that no classifier has.
+_MODEL_PARTS = {"pixel_decoder", "transformer_decoder", "semantic_decoder", "semantic_last_layer"}
 _LEAST_BACKBONE_SHARE = 0.9
 _SHOWN = 8
 
 Shape = tuple[int, ...]
 
-_MODEL_NAMES = name_maps.NameMap(kmax_deeplab.TABLE)
+# Of each family of models a table of its own. The one that names most of a model's variables is the model's.
+_MODEL_NAMES = [name_maps.NameMap(table) for table in (kmax_deeplab.TABLE,)]
 _BACKBONE_NAMES = name_maps.NameMap(backbones.TABLE)
-
-
-@dataclasses.dataclass
-class Report:
-    """What became of every variable. Ours are paths in the model, `unused` are names in the checkpoint."""
-
-    source: str
-    loaded: list[str] = dataclasses.field(default_factory=list)
-    missing: list[str] = dataclasses.field(default_factory=list)
-    mismatched: dict[str, str] = dataclasses.field(default_factory=dict)  # path -> "expected ..., got ..."
-    skipped: list[str] = dataclasses.field(default_factory=list)
-    unused: list[str] = dataclasses.field(default_factory=list)
-
-    def table(self) -> str:
-        """One line per part of the model, with the counts of its variables; then what did not fit."""
-        columns = ("loaded", "missing", "mismatched", "skipped", "unused")
-        counts: dict[str, dict[str, int]] = {}
-        for column in columns:
-            for path in getattr(self, column):
-                row = counts.setdefault(path.split("/")[0], dict.fromkeys(columns, 0))
-                row[column] += 1
-        width = max([len(item) for item in counts] + [4])
-        lines = [f"{'item':{width}} " + " ".join(f"{column:>10}" for column in columns)]
-        for item in sorted(counts):
-            lines.append(f"{item:{width}} " + " ".join(f"{counts[item][column]:>10}" for column in columns))
-        lines += [f"shape of {path}: {why}" for path, why in self.mismatched.items()]
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return f"Variables taken from {self.source}:\n{self.table()}"
 
 
 def variable_paths(root: tf.Module | keras.layers.Layer) -> dict[str, tf.Variable]:
@@ -94,16 +67,16 @@ def load_deeplab2_checkpoint(
     Raises:
         ValueError: variables without a counterpart on the other side, or of another shape; the message lists them.
     """
-    ours = _built_variables(model)
+    ours = built_variables(model)
     reader, stored = _open(path)
     if _is_backbone(model):
         stored, names = _backbone_part(stored, ours)
     else:
-        names = _MODEL_NAMES.names(ours)
-    report = _match(ours, names, stored, skip, str(path))
-    if report.missing or report.mismatched or report.unused:
-        raise ValueError(_explain(report, names, stored))
-    _assign(ours, names, reader, report)
+        names = _resolved(_model_names(ours), ours, stored)
+    report = reports.match(ours, names, stored, skip, str(path))
+    reports.check_skip(skip, ours, names, stored)
+    reports.check_complete(report, names, stored)
+    _assign(ours, _values(ours, names, reader, report))
     return report
 
 
@@ -114,6 +87,7 @@ def load_initial(
     restore_semantic_last_layer: bool = True,
     restore_instance_last_layer: bool = True,
     skip: Sequence[str] = (),
+    allow_partial_backbone: bool = False,
 ) -> Report:
     """Starts a model from a checkpoint that may fit in part: ours, DeepLab2's, or an image classifier's backbone.
 
@@ -126,13 +100,14 @@ def load_initial(
         restore_semantic_last_layer: False leaves the last layer of the semantic head at its start.
         restore_instance_last_layer: False leaves the last layers of instance and motion heads at their start.
         skip: further parts to leave, by DeepLab2's names or by paths of ours.
+        allow_partial_backbone: whether less than 90 % of the backbone may match.
 
     Raises:
         ValueError: nothing matches, or less than 90 % of the backbone's variables do.
     """
-    ours = _built_variables(model)
+    ours = built_variables(model)
     reader, stored = _open(path)
-    skip = list(skip)
+    skip, asked = list(skip), skip
     if not restore_semantic_last_layer:
         skip.append("semantic_last_layer")
     if not restore_instance_last_layer:
@@ -145,15 +120,39 @@ def load_initial(
     if _hits(names, stored) == 0:
         raise ValueError(
             f"{path} holds no variable of this model. It begins with {sorted(stored)[:_SHOWN]}; expected names such as "
-            f"{sorted(ours)[:2]} or {[_MODEL_NAMES(path) or _BACKBONE_NAMES(path) for path in sorted(ours)[:2]]}."
+            f"{sorted(ours)[:2]} or {[_model_names(ours)[path] or _BACKBONE_NAMES(path) for path in sorted(ours)[:2]]}."
         )
-    report = _match(ours, names, stored, skip, str(path))
-    _check_backbone(model, report)
-    _assign(ours, names, reader, report)
+    report = reports.match(ours, names, stored, skip, str(path))
+    reports.check_skip(asked, ours, names, stored)
+    if not allow_partial_backbone:
+        _check_backbone(model, report)
+    _assign(ours, _values(ours, names, reader, report))
     return report
 
 
-def _built_variables(model: Any) -> dict[str, tf.Variable]:
+def backbone_values(backbone: keras.Model, path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """What a classifier's checkpoint with DeepLab2's names holds for a backbone, by our path.
+
+    Raises:
+        ValueError: variables that fit nothing, or the checkpoint of a whole model.
+    """
+    ours = built_variables(backbone)
+    reader, stored = _open(path)
+    whole = sorted({name.split("/")[0] for name in stored} & _MODEL_PARTS)
+    if whole:
+        raise ValueError(
+            f"{path} is of a whole model ({', '.join(whole)}), not of a classifier: put it in initial_checkpoint."
+        )
+    stored, names = _backbone_part(stored, ours)
+    report = reports.match(ours, names, stored, (), str(path))
+    if not any(name.startswith(_BACKBONE_ROOTS) for name in stored):
+        report.unused = []  # the classifier lies beside the backbone
+    reports.check_complete(report, names, stored)
+    return _values(ours, names, reader, report)
+
+
+def built_variables(model: Any) -> dict[str, tf.Variable]:
+    """Every variable of a model by its path; they are created if need be."""
     if hasattr(model, "build_variables"):
         model.build_variables()
     elif isinstance(model, keras.Model) and not model.built:
@@ -162,6 +161,18 @@ def _built_variables(model: Any) -> dict[str, tf.Variable]:
     if not paths:
         raise ValueError(f"{type(model).__name__} has no variables yet: call it once before loading a checkpoint.")
     return paths
+
+
+def _model_names(ours: Iterable[str]) -> dict[str, str | None]:
+    named = [table.names(ours) for table in _MODEL_NAMES]
+    return max(named, key=lambda names: sum(name is not None for name in names.values()))
+
+
+def _resolved(
+    names: Mapping[str, str | None], ours: Mapping[str, tf.Variable], stored: Mapping[str, Shape]
+) -> dict[str, str | None]:
+    """The names as this checkpoint spells those that the tables are not sure of."""
+    return max_deeplab.resolve(names, {path: tuple(variable.shape) for path, variable in ours.items()}, stored)
 
 
 def _is_backbone(model: Any) -> bool:
@@ -181,7 +192,10 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
             f"There is no checkpoint {prefix}: expected the file {prefix}.index. Give the prefix without an ending, "
             "or a folder with a file named 'checkpoint'."
         )
-    reader = tf.train.load_checkpoint(prefix)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{prefix} is damaged: {str(error).splitlines()[0]}") from error
     stored = {}
     for key, shape in reader.get_variable_to_shape_map().items():
         name = key.removesuffix(_SUFFIX)
@@ -191,10 +205,13 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
     return reader, stored
 
 
-def _backbone_part(stored: Mapping[str, Shape], ours: Iterable[str]) -> tuple[dict[str, Shape], dict[str, str | None]]:
+def _backbone_part(
+    stored: Mapping[str, Shape], ours: Mapping[str, tf.Variable]
+) -> tuple[dict[str, Shape], dict[str, str | None]]:
     root = next((root for root in _BACKBONE_ROOTS if any(name.startswith(root) for name in stored)), "")
     names = {path: None if name is None else root + name for path, name in _BACKBONE_NAMES.names(ours).items()}
-    return {name: shape for name, shape in stored.items() if name.startswith(root)}, names
+    part = {name: shape for name, shape in stored.items() if name.startswith(root)}
+    return part, _resolved(names, ours, part)
 
 
 def _namings(
@@ -204,6 +221,7 @@ def _namings(
     sample = min(ours, key=len)
     ours_in = {name.removesuffix(sample) for name in stored if name == sample or name.endswith("/" + sample)} | {""}
     namings: list[tuple[dict[str, str | None], dict[str, Shape]]] = []
+    model_names = _model_names(ours)
     # Of equals the first one is taken: the weights themselves before their averages.
     for root in sorted(ours_in, key=lambda root: (root not in ("", "model/"), root)):
         within = {name: shape for name, shape in stored.items() if name.startswith(root)}
@@ -213,8 +231,8 @@ def _namings(
         names: dict[str, str | None] = {}
         for path in ours:
             name = _BACKBONE_NAMES(path.removeprefix(backbone)) if path.startswith(backbone) else None
-            names[path] = _MODEL_NAMES(path) if name is None else root + name
-        namings.append((names, stored))
+            names[path] = model_names[path] if name is None else root + name
+        namings.append((_resolved(names, ours, stored), stored))
     return namings
 
 
@@ -222,76 +240,44 @@ def _hits(names: Mapping[str, str | None], stored: Mapping[str, Shape]) -> int:
     return sum(name in stored for name in names.values())
 
 
-def _match(
-    ours: Mapping[str, tf.Variable],
-    names: Mapping[str, str | None],
-    stored: Mapping[str, Shape],
-    skip: Sequence[str],
-    source: str,
-) -> Report:
-    report = Report(source)
-    unused = {name for name in stored if not _is_skipped(name, skip)}
-    for path, variable in ours.items():
-        name = names[path]
-        if _is_skipped(path, skip) or (name is not None and _is_skipped(name, skip)):
-            report.skipped.append(path)
-        elif name is None or name not in stored:
-            report.missing.append(path)
-        elif _essence(variable.shape) != _essence(stored[name]):
-            report.mismatched[path] = f"expected {tuple(variable.shape)}, but {name} has {stored[name]}"
-        elif name not in unused:
-            raise AssertionError(f"Two variables map to {name}.")
-        else:
-            report.loaded.append(path)
-        unused.discard(name or "")
-    report.unused = sorted(unused)
-    return report
+def _values(
+    ours: Mapping[str, tf.Variable], names: Mapping[str, str | None], reader: Any, report: Report
+) -> dict[str, np.ndarray]:
+    try:
+        return {
+            path: np.reshape(reader.get_tensor(f"{names[path]}{_SUFFIX}"), ours[path].shape) for path in report.loaded
+        }
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{report.source} is damaged: {str(error).splitlines()[0]}") from error
 
 
-def _essence(shape: Iterable[int]) -> tuple[int, ...]:
-    """A shape without its axes of size 1: those differ between a dense kernel and a convolution's, not the order."""
-    return tuple(size for size in shape if size != 1)
-
-
-def _assign(ours: Mapping[str, tf.Variable], names: Mapping[str, str | None], reader: Any, report: Report) -> None:
-    for path in report.loaded:
-        variable = ours[path]
-        variable.assign(np.reshape(reader.get_tensor(f"{names[path]}{_SUFFIX}"), variable.shape))
-
-
-def _is_skipped(name: str, skip: Sequence[str]) -> bool:
-    parts = {part.lstrip("_") for part in name.split("/")}
-    return any(item in parts or name.startswith(item.rstrip("/") + "/") for item in skip)
+def _assign(ours: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]) -> None:
+    for path, value in values.items():
+        ours[path].assign(value)
 
 
 def _check_backbone(model: Any, report: Report) -> None:
-    prefix = "" if _is_backbone(model) else "backbone/"
+    paths = _pretrained_paths(model)
 
-    def count(paths: Iterable[str]) -> int:
-        return sum(path.startswith(prefix) for path in paths)
+    def count(found: Iterable[str]) -> int:
+        return sum(path in paths for path in found)
 
     loaded = count(report.loaded)
     total = loaded + count(report.missing) + count(report.mismatched)
     if loaded < _LEAST_BACKBONE_SHARE * total:
-        lacking = [path for path in [*report.missing, *report.mismatched] if path.startswith(prefix)]
+        lacking = [path for path in [*report.missing, *report.mismatched] if path in paths]
         raise ValueError(
             f"{report.source} holds only {loaded} of the backbone's {total} variables, fewer than 90 %: is it of "
-            f"another backbone? Missing, for example: {', '.join(lacking[:_SHOWN])}.\n{report.table()}"
+            f"another backbone? Missing, for example: {', '.join(lacking[:_SHOWN])}. allow_partial_backbone goes on all "
+            f"the same.\n{report.table()}"
         )
 
 
-def _explain(report: Report, names: Mapping[str, str | None], stored: Mapping[str, Shape]) -> str:
-    lines = [
-        f"{report.source} does not fit this model: {len(report.missing)} variables of the model are not in it, "
-        f"{len(report.mismatched)} have another shape, and {len(report.unused)} of its variables belong nowhere."
-    ]
-    for path in report.missing[:_SHOWN]:
-        name = names[path]
-        close = registry.nearest(name or path, report.unused or stored)[:1]
-        lines.append(f"  not in the checkpoint: {path} ({name or 'without a known name'}; nearest: {', '.join(close)})")
-    lines += [f"  other shape: {path}: {why}" for path, why in list(report.mismatched.items())[:_SHOWN]]
-    ours = [name or path for path, name in names.items()]
-    for name in report.unused[:_SHOWN]:
-        lines.append(f"  not in the model: {name} (nearest: {registry.nearest(name, ours)[0]})")
-    lines.append("Parts can be left out by name with skip=(...).")
-    return "\n".join(lines)
+def _pretrained_paths(model: Any) -> set[str]:
+    """The variables that a classifier's checkpoint has: all of the backbone, if it does not say which."""
+    prefix, backbone = ("", model) if _is_backbone(model) else ("backbone/", model.backbone)
+    named = variable_paths(backbone)
+    if hasattr(backbone, "pretrained_variables"):
+        own = {variable.ref() for variable in backbone.pretrained_variables}
+        named = {path: variable for path, variable in named.items() if variable.ref() in own}
+    return {prefix + path for path in named}

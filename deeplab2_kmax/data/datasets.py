@@ -12,7 +12,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deeplab2_kmax import registry, structures
 
@@ -82,8 +82,10 @@ def kmax_defaults(name: str) -> KMaXDefaults:
     return KMaXDefaults(128, 4, True, 1.0 if "ade20k" in name else 0.8)
 
 
-def _dataset(name: str, classes: str, *, ignore_label: int, label_divisor: int = 1000, **options) -> Dataset:
-    """A descriptor with the class table `classes/<classes>.json`."""
+def _dataset(
+    name: str, classes: str, *, ignore_label: int, label_divisor: int = 1000, has_instances: bool = True, **options
+) -> Dataset:
+    """A descriptor with the class table `classes/<classes>.json`. Without instances, things count as stuff."""
     rows = json.loads((CLASSES_FOLDER / f"{classes}.json").read_text())
     assert [row["id"] for row in rows] == list(range(len(rows))), f"{classes}.json: ids must run from 0 without gaps"
     return Dataset(
@@ -91,7 +93,7 @@ def _dataset(name: str, classes: str, *, ignore_label: int, label_divisor: int =
         num_classes=len(rows),
         ignore_label=ignore_label,
         label_divisor=label_divisor,
-        thing_ids=tuple(row["id"] for row in rows if row["thing"]),
+        thing_ids=tuple(row["id"] for row in rows if row["thing"] and has_instances),
         class_names=tuple(row["name"] for row in rows),
         colors=tuple((row["color"][0], row["color"][1], row["color"][2]) for row in rows),
         eval_ids=tuple(row["eval_id"] for row in rows),
@@ -99,9 +101,9 @@ def _dataset(name: str, classes: str, *, ignore_label: int, label_divisor: int =
     )
 
 
-_WOD = {"ignore_label": 0, "label_divisor": 100000, "is_video": True}
+_WOD: dict[str, Any] = {"ignore_label": 0, "label_divisor": 100000, "is_video": True}
 _WOD_SIZES = {"train": 70000, "val": 10000, "test": 20000}  # placeholders, as in DeepLab2
-_VIPSEG = {"ignore_label": 0, "is_video": True}
+_VIPSEG: dict[str, Any] = {"ignore_label": 0, "is_video": True}
 
 _ROWS = (
     _dataset(
@@ -165,8 +167,15 @@ _ROWS = (
         split_sizes=_WOD_SIZES,
     ),
     # From here on data sets that DeepLab2 does not have. Sizes of video sets count videos.
+    _dataset(
+        "cityscapes_vps",
+        "cityscapes",
+        ignore_label=255,
+        is_video=True,
+        split_sizes={"train": 400, "val": 50, "test": 50},
+    ),
     _dataset("vipseg", "vipseg", **_VIPSEG, split_sizes={"train": 2806, "val": 343, "test": 387}),
-    _dataset("vspw", "vipseg", **_VIPSEG, split_sizes={"train": 2806, "val": 343, "test": 387}),
+    _dataset("vspw", "vipseg", **_VIPSEG, has_instances=False, split_sizes={"train": 2806, "val": 343, "test": 387}),
     _dataset(
         "mapillary_vistas",
         "mapillary_vistas",

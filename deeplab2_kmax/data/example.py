@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import Union
+from collections.abc import Mapping
+from typing import NamedTuple, Union
 
 import numpy as np
 from PIL import Image
@@ -28,11 +29,16 @@ NEXT_IMAGE = "next_image/encoded"
 NEXT_LABEL = "next_image/segmentation/class/encoded"
 DEPTH = "image/depth/encoded"
 DEPTH_FORMAT = "image/depth/format"
+NORMALS = "image/normals/encoded"
+NORMALS_FORMAT = "image/normals/format"
 
 # How an int32 map is stored: little-endian int32 row by row; the same through zlib; an RGBA PNG whose red is the lowest
 # byte. DeepLab2 reads `raw` alone.
 RAW, ZLIB, PNG32 = "raw", "zlib", "png32"
 MAP_FORMATS = (RAW, ZLIB, PNG32)
+PNG = "png"  # a label alone: one channel, the class of every pixel and no instances
+
+NORMALS_SCALE = 511  # steps between the components 0 and 1 of a stored normal, about 0.1 degrees
 
 _SIZE = "{}x{}"
 
@@ -50,6 +56,8 @@ def encode_example(
     next_image: bytes | None = None,
     next_label: np.ndarray | None = None,
     depth: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+    class_png: bytes | None = None,
 ) -> bytes:
     """Serialises one example.
 
@@ -58,10 +66,12 @@ def encode_example(
             orientation is not applied: sizes are those of the stored pixels, which is what readers decode.
         label: [H, W] panoptic ids (class * label_divisor + instance).
         filename: the image's name, as the data set's evaluation knows it.
-        label_format: how labels and depth are stored, one of MAP_FORMATS; DeepLab2 reads `raw` alone.
+        label_format: how labels, depth and normals are stored, one of MAP_FORMATS; DeepLab2 reads `raw` alone.
         sequence_id, frame_id: of a video frame.
         prev_image, prev_label, next_image, next_label: neighbouring frames, of the same size.
         depth: [H, W] metres * 256, 0 = no depth.
+        normals: [H, W, 3] unit vectors of surfaces, (0, 0, 0) = no normal; see `pack_normals`.
+        class_png: instead of `label`, a PNG of one channel with the class of every pixel, stored as it is.
 
     Raises:
         ValueError: an image that is neither JPEG nor PNG, a map of another size than the image, ids that are not
@@ -92,12 +102,99 @@ def encode_example(
         if values is not None:
             features[key] = _encode_map(values, size, label_format, f"{filename}: {key}")
             features[format_key(key)] = label_format.encode()
+    if normals is not None:
+        packed = pack_normals(normals, f"{filename}: {NORMALS}")
+        features[NORMALS] = _encode_map(packed, size, label_format, f"{filename}: {NORMALS}")
+        features[NORMALS_FORMAT] = label_format.encode()
+    if class_png is not None:
+        assert label is None, "a label is stored once"
+        _check_classes(class_png, size, f"{filename}: {LABEL}")
+        features[LABEL], features[LABEL_FORMAT] = class_png, PNG.encode()
     return _serialize(features)
+
+
+class Camera(NamedTuple):
+    """What one camera of several saw at a moment; fields as of `encode_example`."""
+
+    image: bytes
+    label: np.ndarray | None = None
+    next_image: bytes | None = None
+    next_label: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+
+def encode_cameras(
+    cameras: Mapping[str, Camera], *, filename: str, sequence_id: str, frame_id: str, label_format: str = RAW
+) -> bytes:
+    """Serialises one moment of several cameras, whose images may differ in size.
+
+    Image, label and depth, those of the next frame, and the size stand under `camera_key`; name, ids, the image's
+    format (that of the first camera) and `label_format` are common.
+
+    Raises:
+        ValueError: as `encode_example`.
+    """
+    if label_format not in MAP_FORMATS:
+        raise ValueError(f"{filename}: unknown label format {label_format!r}, expected one of {', '.join(MAP_FORMATS)}")
+    features: dict[str, Union[bytes, int]] = {
+        FILENAME: filename.encode(),
+        SEQUENCE_ID: sequence_id.encode(),
+        FRAME_ID: frame_id.encode(),
+        CHANNELS: 3,
+    }
+    for name, camera in cameras.items():
+        where = f"{filename}, camera {name}"
+        image, image_format, size = _rgb(camera.image, where)
+        features.setdefault(IMAGE_FORMAT, image_format.encode())
+        features[camera_key(IMAGE, name)] = image
+        features[camera_key(HEIGHT, name)], features[camera_key(WIDTH, name)] = size
+        if camera.next_image is not None:
+            features[camera_key(NEXT_IMAGE, name)], _, next_size = _rgb(camera.next_image, where)
+            if next_size != size:
+                found = f"{_SIZE.format(*next_size)} but the image is {_SIZE.format(*size)}"
+                raise ValueError(f"{where}: {NEXT_IMAGE} is {found}")
+        for key, values in ((LABEL, camera.label), (NEXT_LABEL, camera.next_label), (DEPTH, camera.depth)):
+            if values is not None:
+                features[camera_key(key, name)] = _encode_map(values, size, label_format, f"{where}: {key}")
+                features[format_key(key)] = label_format.encode()
+    return _serialize(features)
+
+
+def camera_key(key: str, camera: str) -> str:
+    """The key of a feature that each of several cameras has."""
+    return f"{key}/{camera}"
 
 
 def format_key(key: str) -> str:
     """The key of the format of the map under `key`."""
     return key[: -len("encoded")] + "format"
+
+
+def pack_normals(normals: np.ndarray, what: str = "normals") -> np.ndarray:
+    """Unit vectors [H, W, 3] -> one number per pixel [H, W] int32, 0 where there is no normal (0, 0, 0).
+
+    Ten bits a component, x lowest: round((component + 1) * 511) + 1, so that 512 is exactly 0.
+
+    Raises:
+        ValueError: another shape, or vectors whose length is neither 0 nor 1 (within 2 %).
+    """
+    normals = np.asarray(normals, np.float32)
+    if normals.ndim != 3 or normals.shape[2] != 3:
+        raise ValueError(f"{what}: expected shape [H, W, 3], found {list(normals.shape)}")
+    lengths = np.linalg.norm(normals, axis=-1)
+    if not np.all((lengths == 0) | (np.abs(lengths - 1) < 0.02)):
+        raise ValueError(
+            f"{what}: expected vectors of length 1, or 0 for none, found {lengths.min()} to {lengths.max()}"
+        )
+    steps = np.rint((np.clip(normals, -1, 1) + 1) * NORMALS_SCALE).astype(np.int32) + 1
+    return np.where(lengths > 0, steps[..., 0] | steps[..., 1] << 10 | steps[..., 2] << 20, 0).astype(np.int32)
+
+
+def unpack_normals(packed: np.ndarray) -> np.ndarray:
+    """The inverse of `pack_normals`: [H, W] -> [H, W, 3] float32."""
+    steps = np.stack([packed >> shift & 1023 for shift in (0, 10, 20)], axis=-1)
+    normals = (steps.astype(np.float32) - 1) / NORMALS_SCALE - 1
+    return np.where((packed == 0)[..., None], np.float32(0), normals)
 
 
 def _rgb(encoded: bytes, filename: str) -> tuple[bytes, str, tuple[int, int]]:
@@ -114,6 +211,16 @@ def _rgb(encoded: bytes, filename: str) -> tuple[bytes, str, tuple[int, int]]:
             return out.getvalue(), image.format.lower(), size
     except OSError as error:
         raise ValueError(f"{filename}: not a readable image ({error})") from error
+
+
+def _check_classes(encoded: bytes, size: tuple[int, int], what: str) -> None:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.format != "PNG" or image.mode not in ("L", "P") or (image.height, image.width) != size:
+                found = f"{image.format} of mode {image.mode}, {_SIZE.format(image.height, image.width)}"
+                raise ValueError(f"{what}: expected a PNG of one channel, {_SIZE.format(*size)}, found {found}")
+    except OSError as error:
+        raise ValueError(f"{what} is not a readable PNG ({error})") from error
 
 
 def _encode_map(values: np.ndarray, size: tuple[int, int], map_format: str, what: str) -> bytes:

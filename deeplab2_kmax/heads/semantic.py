@@ -21,6 +21,7 @@ class SemanticDecoder(keras.layers.Layer):
         feature: name of the Pyramid's field that ASPP reads.
         low_levels: name of a Pyramid's field and channels of its projection, from coarse to fine.
         aspp_only_1x1: one 1x1 convolution in the place of ASPP.
+        aspp_pool_size: window of ASPP's image pooling, the whole map if None.
 
     Raises:
         ValueError: a feature's name is not a field of Pyramid.
@@ -36,6 +37,7 @@ class SemanticDecoder(keras.layers.Layer):
         atrous_rates: Sequence[int] = (6, 12, 18),
         conv_type: str = "depthwise_separable_conv",
         aspp_only_1x1: bool = False,
+        aspp_pool_size: tuple[int, int] | None = None,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
@@ -49,7 +51,12 @@ class SemanticDecoder(keras.layers.Layer):
             self.aspp = conv.ConvNormAct(aspp_channels, norm=norm, activation=activation, name="aspp")
         else:
             self.aspp = aspp.ASPP(
-                aspp_channels, atrous_rates=atrous_rates, norm=norm, activation=activation, name="aspp"
+                aspp_channels,
+                atrous_rates=atrous_rates,
+                pool_size=aspp_pool_size,
+                norm=norm,
+                activation=activation,
+                name="aspp",
             )
         self.projections = [conv.ConvNormAct(width, norm=norm, activation=activation) for _, width in low_levels]
         self.fusions = [make(channels, 5, norm=norm, activation=activation) for _ in low_levels]

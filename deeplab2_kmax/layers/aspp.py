@@ -8,12 +8,16 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, conv, drop_path, shapes
+from deeplab2_kmax.layers import activations, conv, drop_path, resize, shapes
 from deeplab2_kmax.layers import norm as norms
 
 
 class ASPP(keras.layers.Layer):
-    """[B, h, w, C] -> [B, h, w, channels]: 1x1, three dilated 3x3 and the image's mean, concatenated and projected."""
+    """[B, h, w, C] -> [B, h, w, channels]: 1x1, three dilated 3x3 and the image's mean, concatenated and projected.
+
+    `pool_size`: height and width of a window whose means, one per position where it fits, take the place of the image's
+    mean; resized to the map. None: the whole map.
+    """
 
     def __init__(
         self,
@@ -21,6 +25,7 @@ class ASPP(keras.layers.Layer):
         *,
         atrous_rates: Sequence[int] = (6, 12, 18),
         dropout: float = 0.1,
+        pool_size: tuple[int, int] | None = None,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
@@ -29,6 +34,7 @@ class ASPP(keras.layers.Layer):
         if len(atrous_rates) != 3:
             raise ValueError(f"ASPP takes three atrous rates, but got {list(atrous_rates)}.")
         first, second, third = atrous_rates
+        self.pool_size = pool_size
 
         def branch(kernel_size: int, dilation: int) -> conv.ConvNormAct:
             return conv.ConvNormAct(channels, kernel_size, dilation=dilation, norm=norm, activation=activation)
@@ -42,8 +48,28 @@ class ASPP(keras.layers.Layer):
         self.dropout = drop_path.Dropout(dropout)
 
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        pooled = self.pool(tf.reduce_mean(x, [1, 2], keepdims=True), training=training)
         branches = [branch(x, training=training) for branch in (self.conv0, self.conv1, self.conv2, self.conv3)]
-        branches.append(tf.broadcast_to(pooled, shapes.of(x)[:3] + [pooled.shape[-1]]))
+        batch, height, width, _ = shapes.of(x)
+        if self.pool_size is None:
+            pooled = self.pool(tf.reduce_mean(x, [1, 2], keepdims=True), training=training)
+            branches.append(tf.broadcast_to(pooled, [batch, height, width, pooled.shape[-1]]))
+        else:
+            pooled = self.pool(_window_means(x, self.pool_size), training=training)
+            branches.append(resize.bilinear(pooled, (height, width)))
         y = self.project(tf.concat(branches, axis=-1), training=training)
         return self.dropout(y, training=training)
+
+
+def _window_means(x: tf.Tensor, window: tuple[int, int]) -> tf.Tensor:
+    """Means over every place of a window in [B, h, w, C]; a window larger than the map is the map.
+
+    Differences of running sums, because the size of a pooling operation cannot depend on the map.
+    """
+    y = tf.cast(x, tf.float32)
+    for axis, side in zip((1, 2), window):
+        side = tf.minimum(side, tf.shape(y)[axis])
+        sums = tf.cumsum(y, axis)
+        sums = tf.pad(sums, [[0, 0]] + [[int(other == axis), 0] for other in (1, 2)] + [[0, 0]])
+        ends, starts = (sums[:, side:], sums[:, :-side]) if axis == 1 else (sums[:, :, side:], sums[:, :, :-side])
+        y = (ends - starts) / tf.cast(side, tf.float32)
+    return tf.cast(tf.ensure_shape(y, [x.shape[0], None, None, x.shape[3]]), x.dtype)

@@ -82,18 +82,20 @@ class Conv(keras.layers.Layer):
         bias: tf.Tensor | None,
         activation: activations.Activation = activations.identity,
         training: bool | None = False,
+        dilation: int | None = None,
     ) -> tf.Tensor:
-        """This convolution with another kernel and bias, for example with a norm folded in."""
+        """This convolution with another kernel and bias, for example with a norm folded in, or another dilation."""
+        dilation = dilation or self.dilation
         if self.kernel_size == 1 and self.stride == 1 and activation is activations.gelu:
             # TensorFlow's graph rewriter fuses GELU into matrix products only, but ReLU and residual sums only into
             # convolutions.
             return dense(x, kernel[0, 0], bias, activation)
         kernel = tf.cast(kernel, x.dtype)
-        if self.dilation > 1 and training:
+        if dilation > 1 and training:
             # Off oneDNN and GPU, TensorFlow has no gradient for a dilated kernel: this one goes through space-to-batch.
-            y = tf.nn.convolution(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=self.dilation)
+            y = tf.nn.convolution(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=dilation)
         else:
-            y = tf.nn.conv2d(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=self.dilation)
+            y = tf.nn.conv2d(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=dilation)
         if bias is not None:
             y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
         return activation(y)

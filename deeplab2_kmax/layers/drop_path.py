@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -29,8 +29,32 @@ _STATE = _State()
 @contextlib.contextmanager
 def seeded(seed: tf.Tensor | None) -> Iterator[None]:
     """Within it, random masks are a function of `seed` (int32 [2]) and of the order in which layers draw."""
-    before = (_STATE.seed, _STATE.draws)
-    _STATE.seed, _STATE.draws = seed, 0
+    with at(Position(seed, 0)):
+        yield
+
+
+class Position(NamedTuple):
+    """A place in the sequence of random numbers."""
+
+    seed: tf.Tensor | None
+    draws: int
+
+
+def is_seeded() -> bool:
+    """Whether random masks come from a seed at present."""
+    return _STATE.seed is not None
+
+
+def position() -> Position:
+    """Where the random numbers stand now."""
+    return Position(_STATE.seed, _STATE.draws)
+
+
+@contextlib.contextmanager
+def at(place: Position) -> Iterator[None]:
+    """Within it, layers draw again what they drew from that place on; afterwards all is as before."""
+    before = position()
+    _STATE.seed, _STATE.draws = place
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
+from deeplab2_kmax.layers import recompute
 
 # A factory that is chosen once and makes every norm of a network. Keyword arguments: gamma (initial value) and axes.
 Norm = Callable[..., keras.layers.Layer]
@@ -125,6 +126,8 @@ class BatchNorm(keras.layers.Layer):
         return tf.cast((numbers - mean) * (tf.math.rsqrt(variance + self.epsilon) * gamma) + beta, x.dtype)
 
     def _move(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        if recompute.is_repeating():
+            return
         rate = 1.0 - self.momentum
         self.moving_mean.assign_sub((self.moving_mean - tf.stop_gradient(mean)) * rate)
         self.moving_variance.assign_sub((self.moving_variance - tf.stop_gradient(variance)) * rate)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,12 +12,14 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, conv, squeeze_excite
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 
 class ResidualBlock(keras.layers.Layer):
     """What all residual blocks share: activation first, then a branch and a shortcut that start from it, and their sum.
 
-    [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]. A child defines `branch`.
+    [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]. A child defines `branch`. With `recompute`
+    training keeps the input alone and computes the block again for its gradient.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class ResidualBlock(keras.layers.Layer):
         activation: activations.Activation,
         drop_path: float = 0.0,
         squeeze_and_excite: bool = False,
+        recompute: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -37,6 +41,7 @@ class ResidualBlock(keras.layers.Layer):
         self.activation = activation
         self.squeeze_excite = squeeze_excite.SimplifiedSqueezeExcite() if squeeze_and_excite else None
         self.drop_path = drop_paths.DropPath(drop_path)
+        self.recompute = recompute
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.shortcut = None
@@ -49,6 +54,11 @@ class ResidualBlock(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} does not define branch().")
 
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        if training and self.recompute:
+            return recomputation.call(functools.partial(self._compute, training=True), x)
+        return self._compute(x, training)
+
+    def _compute(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         x = self.activation(x)
         if self.shortcut is not None:
             shortcut = self.shortcut(x, training=training)
@@ -63,7 +73,10 @@ class ResidualBlock(keras.layers.Layer):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1 to `filters`, 3x3, 1x1 to four times as many (ResNet, 2015, arXiv 1512.03385). The 3x3 strides."""
+    """1x1 to `filters`, 3x3, 1x1 to four times as many (ResNet, 2015, arXiv 1512.03385). The 3x3 strides.
+
+    `inner` is what the 3x3 widens to, `filters` if None; `conv3x3` makes it, in `switchable_atrous` there is another.
+    """
 
     def __init__(
         self,
@@ -71,13 +84,15 @@ class Bottleneck(ResidualBlock):
         *,
         stride: int = 1,
         dilation: int = 1,
+        inner: int | None = None,
+        conv3x3: Callable[..., keras.layers.Layer] = conv.ConvNormAct,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
     ):
         super().__init__(4 * filters, stride=stride, norm=norm, activation=activation, **kwargs)
         self.conv1 = conv.ConvNormAct(filters, norm=norm, activation=activation)
-        self.conv2 = conv.ConvNormAct(filters, 3, stride=stride, dilation=dilation, norm=norm, activation=activation)
+        self.conv2 = conv3x3(inner or filters, 3, stride=stride, dilation=dilation, norm=norm, activation=activation)
         self.conv3 = conv.ConvNormAct(4 * filters, norm=norm, gamma=0.0)
 
     def branch(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
@@ -89,7 +104,7 @@ class Bottleneck(ResidualBlock):
 class Basic(ResidualBlock):
     """Two 3x3 convolutions to four times `filters` (Wide ResNet, 2016, arXiv 1611.10080). The first one strides.
 
-    `second_dilation` is the rate of the second convolution, which already works behind the stride.
+    `second_dilation` is the rate of the second convolution, which works behind the stride. `conv3x3` makes both.
     """
 
     def __init__(
@@ -99,31 +114,37 @@ class Basic(ResidualBlock):
         stride: int = 1,
         dilation: int = 1,
         second_dilation: int = 1,
+        conv3x3: Callable[..., keras.layers.Layer] = conv.ConvNormAct,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
     ):
         super().__init__(4 * filters, stride=stride, norm=norm, activation=activation, **kwargs)
         width = 4 * filters
-        self.conv1 = conv.ConvNormAct(width, 3, stride=stride, dilation=dilation, norm=norm, activation=activation)
-        self.conv2 = conv.ConvNormAct(width, 3, dilation=second_dilation, norm=norm, gamma=0.0)
+        self.conv1 = conv3x3(width, 3, stride=stride, dilation=dilation, norm=norm, activation=activation)
+        self.last = conv3x3(width, 3, dilation=second_dilation, norm=norm, gamma=0.0)
 
     def branch(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
-        return self.conv2(self.conv1(x, training=training), training=training)
+        return self.last(self.conv1(x, training=training), training=training)
 
 
 class Stage(keras.layers.Layer):
-    """Blocks one after the other, as attributes block1, block2 and so on."""
+    """Blocks one after the other, as attributes block1, block2 and so on.
 
-    def __init__(self, blocks: Sequence[keras.layers.Layer], **kwargs: Any):
+    With `recompute` training keeps the inputs of the blocks alone and computes each again for its gradient.
+    """
+
+    def __init__(self, blocks: Sequence[keras.layers.Layer], *, recompute: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
+        self.recompute = recompute
         self.num_blocks = len(blocks)
         for number, block in enumerate(blocks, start=1):
             setattr(self, f"block{number}", block)
 
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         for number in range(1, self.num_blocks + 1):
-            x = getattr(self, f"block{number}")(x, training=training)
+            block = getattr(self, f"block{number}")
+            x = recomputation.layer(block, x, enabled=self.recompute, training=training)
         # Changes nothing. Other readers of a sum keep the graph rewriter of TensorFlow 2.15 from fusing convolution,
         # sum and ReLU: it fails, and with it every other fusion in the graph. So the sum has one reader, which has
         # the others.

@@ -11,10 +11,24 @@ from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
 
 
-def plain(width_multiplier: float, *, norm: norms.Norm, activation: activations.Activation) -> keras.layers.Layer:
-    """One 7x7 convolution with stride 2 and its norm (ResNet, 2015, arXiv 1512.03385). It needs no activation."""
-    del activation
-    return conv.ConvNormAct(int(round(64 * width_multiplier)), 7, stride=2, norm=norm, name="stem")
+class ConvStem(conv.ConvNormAct):
+    """One convolution with stride 2 and its norm, 7x7 in ResNet (2015, arXiv 1512.03385). It needs no activation.
+
+    [B, H, W, 3] -> [B, ceil(H / 2), ceil(W / 2), 64 * width_multiplier].
+    """
+
+    def __init__(
+        self,
+        width_multiplier: float = 1.0,
+        *,
+        kernel_size: int = 7,
+        norm: norms.Norm,
+        activation: activations.OptionalActivation = None,
+        **kwargs: Any,
+    ):
+        del activation
+        super().__init__(int(round(64 * width_multiplier)), kernel_size, stride=2, norm=norm, **kwargs)
+        self.channels = self.conv.filters
 
 
 class InceptionStem(keras.layers.Layer):
@@ -28,6 +42,7 @@ class InceptionStem(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         narrow, wide = int(64 * width_multiplier), int(128 * width_multiplier)
+        self.channels = wide
         self.conv1 = conv.ConvNormAct(narrow, 3, stride=2, norm=norm, activation=activation)
         self.conv2 = conv.ConvNormAct(narrow, 3, norm=norm, activation=activation)
         self.conv3 = conv.ConvNormAct(wide, 3, norm=norm)

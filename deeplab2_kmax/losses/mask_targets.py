@@ -119,6 +119,15 @@ def prepare(
     )
 
 
+def pixel_outputs(
+    targets: Mapping[str, tf.Tensor], height: tf.Tensor | int, width: tf.Tensor | int, classes: MaskClasses
+) -> tf.Tensor:
+    """The place of each pixel's class in the class head, -1 for void, at a grid of P points: [B, P] int32."""
+    semantic = tf.cast(subsample(targets["semantic_gt"], height, width), tf.int32)
+    outputs = {label: index for index, label in enumerate(classes.class_ids)}
+    return tf.where(semantic == classes.ignore_label, -1, _number(semantic, outputs))
+
+
 def match(
     prediction: MaskPrediction,
     mask_probabilities: tf.Tensor,

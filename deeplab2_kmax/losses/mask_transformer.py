@@ -2,15 +2,19 @@
 
 MaX-DeepLab (2021, arXiv 2012.00759) and kMaX-DeepLab: k-means Mask Transformer (2022, arXiv 2207.04044). Numbers are
 DeepLab2's. Unlike there, semantic sampling is wired up, more masks than slots do no harm, and all is in float32.
+The options say what ReMaX (2023, arXiv 2306.17319) relaxes and how much CMT-DeepLab's (2022, arXiv 2206.08948)
+reference masks count.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.losses import contrastive, mask_targets, masks, pixelwise, sampling
+from deeplab2_kmax.layers import reference_masks, resize
+from deeplab2_kmax.losses import contrastive, mask_targets, masks, pixelwise, relaxation, sampling
 from deeplab2_kmax.matching import hungarian
 from deeplab2_kmax.protos import model_pb2, trainer_pb2
 from deeplab2_kmax.structures import MaskClasses, MaskPrediction, MaskTransformerOutput
@@ -20,6 +24,7 @@ CLASS_TERM = "pq_style_loss_class_term"
 DICE_TERM = "pq_style_loss_mask_dice_term"
 MASK_ID = "mask_id_cross_entropy_loss"
 INSTANCE_DISCRIMINATION = "instance_discrimination_loss"
+REFERENCE_MASK = "reference_mask_loss"
 TOTAL = "total_loss"
 
 _OPTIONS = ("semantic_loss", "pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss")
@@ -41,7 +46,7 @@ class MaskTransformerLoss:
 
         Args:
             loss_options: which losses, their weights and top-k; a loss that is not set is not computed.
-            model_options: how pixels are sampled.
+            model_options: how pixels are sampled; `remax` and `cmt`, where they are set.
             classes: the data set's classes.
             solver: where masks are matched to slots.
             noise: (seed, batch, P) -> [B, P] uniform numbers in (0, 1) that sampled pixels depend on.
@@ -49,7 +54,7 @@ class MaskTransformerLoss:
         Raises:
             ValueError: a loss has no meaning here, or one of its options does not.
         """
-        _check(loss_options)
+        _check(loss_options, model_options)
         self._loss_options = loss_options
         self._model_options = model_options
         self._classes = classes
@@ -71,7 +76,9 @@ class MaskTransformerLoss:
 
         Returns:
             Name -> [B] float32, weighted; `total_loss` is the sum of the others. The terms of auxiliary prediction i
-            are called `aux_<i><term>`. A NaN in the output is a NaN in the terms.
+            are called `aux_<i><term>`; so are CMT-DeepLab's `reference_mask_loss` and the semantic losses of ReMaX's
+            heads, of which the one behind the last auxiliary prediction belongs to the final masks. A NaN in the
+            output is a NaN in the terms.
 
         Raises:
             ValueError: `targets` or `output` lacks something, or the output's grids do not fit the targets.
@@ -84,7 +91,8 @@ class MaskTransformerLoss:
         if any(self._loss_options.HasField(name) for name in _OPTIONS if name != "semantic_loss"):
             terms.update(self._mask_terms(output, targets, seed))
         if self._loss_options.HasField("semantic_loss"):
-            terms[SEMANTIC] = self._semantic_term(output.semantic_logits, targets, seed)
+            terms[SEMANTIC] = self._semantic_term(output.semantic_logits, targets, _fold(seed, 0))
+            terms.update(self._relaxing_terms(output, targets, seed))
         return {**terms, TOTAL: tf.add_n(list(terms.values()))}
 
     def _mask_terms(
@@ -92,7 +100,9 @@ class MaskTransformerLoss:
     ) -> dict[str, tf.Tensor]:
         height, width = _grid(output.prediction.mask_logits)
         truth = mask_targets.prepare(targets, height, width, self._classes)
-        main = _flatten(output.prediction)
+        # One per auxiliary prediction and one for the final one.
+        relaxing = output.block_semantic_logits or (None,) * (len(output.auxiliary) + 1)
+        main = self._relaxed(output.prediction, relaxing[-1])
         probabilities = tf.nn.softmax(main.mask_logits)
         matched = mask_targets.match(
             main,
@@ -102,12 +112,57 @@ class MaskTransformerLoss:
             ignore_crowd=self._loss_options.matching_ignores_crowd,
             solver=self._solver,
         )
-        terms = self._terms(main, probabilities, truth, matched, _fold(seed, 1))
-        for index, auxiliary in enumerate(map(_flatten, output.auxiliary)):
+        class_targets = functools.partial(self._class_targets, targets, matched)
+        terms = self._terms(
+            main, probabilities, truth, matched, class_targets(output.prediction.mask_logits), _fold(seed, 1)
+        )
+        for index, prediction in enumerate(output.auxiliary):
+            auxiliary = self._relaxed(prediction, relaxing[index])
             probabilities = tf.nn.softmax(auxiliary.mask_logits)
-            added = self._terms(auxiliary, probabilities, truth, matched, _fold(seed, 2 + index))
+            soft = class_targets(prediction.mask_logits)
+            added = self._terms(auxiliary, probabilities, truth, matched, soft, _fold(seed, 2 + index))
             terms.update({f"aux_{index}{name}": value for name, value in added.items()})
+        for index, references in enumerate(output.reference_masks):
+            log_masks = _flatten_pixels(reference_masks.log_gaussian(references, height, width))
+            loss = masks.reference_mask_term(log_masks, matched.pixel_slots, matched.is_matched) + matched.poison
+            terms[f"aux_{index}{REFERENCE_MASK}"] = self._model_options.cmt.reference_mask_loss_weight * loss
         return terms
+
+    def _relaxed(self, prediction: MaskPrediction, semantic_logits: tf.Tensor | None) -> MaskPrediction:
+        """A prediction, flattened; with relaxed masks where its block has semantic logits."""
+        if semantic_logits is None:
+            return _flatten(prediction)
+        # At the block's own grid, which is coarser than the masks'.
+        agreement = relaxation.class_agreement(prediction.class_logits, semantic_logits, self._classes.class_ids)
+        agreement = _flatten_pixels(resize.bilinear(agreement, _grid(prediction.mask_logits)))
+        flat = _flatten(prediction)
+        return flat._replace(mask_logits=relaxation.relax_masks(flat.mask_logits, agreement))
+
+    def _class_targets(
+        self, targets: Mapping[str, tf.Tensor], matched: mask_targets.MaskMatch, mask_logits: tf.Tensor
+    ) -> tf.Tensor | None:
+        """The relaxed class targets of the slots whose mask logits [B, h, w, N] these are, None without ReClass."""
+        options = self._model_options
+        if not options.HasField("remax") or not options.remax.reclass:
+            return None
+        return relaxation.relax_classes(
+            _flatten_pixels(mask_logits),
+            mask_targets.pixel_outputs(targets, *_grid(mask_logits), self._classes),
+            matched.target_classes,
+            num_outputs=self._classes.num_outputs,
+            eta=options.remax.reclass_eta,
+        )
+
+    def _relaxing_terms(
+        self, output: MaskTransformerOutput, targets: Mapping[str, tf.Tensor], seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The semantic losses of the heads that relax masks."""
+        first = 2 + len(output.auxiliary)  # The numbers before are taken by the other terms' samples.
+        return {
+            f"aux_{index}{SEMANTIC}": self._semantic_term(logits, targets, _fold(seed, first + index))
+            for index, logits in enumerate(output.block_semantic_logits)
+            if logits is not None
+        }
 
     def _terms(
         self,
@@ -115,6 +170,7 @@ class MaskTransformerLoss:
         mask_probabilities: tf.Tensor,
         truth: mask_targets.MaskTargets,
         matched: mask_targets.MaskMatch,
+        class_targets: tf.Tensor | None,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The terms of one flattened prediction."""
@@ -123,7 +179,11 @@ class MaskTransformerLoss:
         if options.HasField("pq_style_loss"):
             weight = options.pq_style_loss.weight
             terms[CLASS_TERM] = weight * masks.class_term(
-                prediction.class_logits, matched.target_classes, matched.class_weights, matched.is_matched
+                prediction.class_logits,
+                matched.target_classes,
+                matched.class_weights,
+                matched.is_matched,
+                relaxed_targets=class_targets,
             )
             terms[DICE_TERM] = weight * masks.dice_term(mask_probabilities, matched.pixel_slots, matched.mask_weights)
         if options.HasField("mask_id_cross_entropy_loss"):
@@ -170,7 +230,7 @@ class MaskTransformerLoss:
         if self._model_options.semantic_sample_k > 0:
             drawn = self._draw(
                 mask_targets.prepare(targets, height, width, self._classes),  # The grid may be coarser than the masks'.
-                _fold(seed, 0),
+                seed,
                 self._model_options.semantic_sample_k,
                 self._model_options.semantic_sample_temperature,
             )
@@ -189,7 +249,11 @@ class MaskTransformerLoss:
         )
 
 
-def _check(options: trainer_pb2.LossOptions) -> None:
+def _check(options: trainer_pb2.LossOptions, model: model_pb2.ModelOptions.MaXDeepLabOptions) -> None:
+    if model.HasField("remax") and model.remax.remask and not options.HasField("semantic_loss"):
+        raise ValueError(
+            "max_deeplab.remax.remask needs loss_options.semantic_loss, which its semantic heads learn from."
+        )
     for field, value in options.ListFields():
         if not isinstance(value, trainer_pb2.LossOptions.SingleLossOptions):
             continue

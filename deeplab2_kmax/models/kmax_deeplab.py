@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.heads import convolutional, masks, semantic
-from deeplab2_kmax.layers import activations, drop_path, resize, shapes
+from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.models import mask_transformer
 from deeplab2_kmax.pixel_decoders import kmax as pixel_decoders
 from deeplab2_kmax.protos import model_pb2
 from deeplab2_kmax.transformer_decoders import kmax as transformer_decoders
 
-Size = tuple[Any, Any]
-Postprocess = Callable[[structures.MaskPrediction, Size], structures.PanopticMaps]
-
-# The layers need no control flow on tensors. Without AutoGraph's rewriting they trace three times as fast.
-_plain_python = tf.autograph.experimental.do_not_convert
-
 # Chance to keep a residual update of the transformer decoder where the config does not say.
 _KEEP_PROBABILITY = 0.8
+# Blocks of which ReMaX (2023, arXiv 2306.17319) relaxes the masks: the first four of six.
+_NUM_RELAXED = 4
 
 
 def build(
@@ -34,7 +30,7 @@ def build(
     classes: structures.MaskClasses,
     norm: norms.Norm,
     activation: str | activations.Activation = "gelu",
-    postprocess: Postprocess | None = None,
+    postprocess: mask_transformer.Postprocess | None = None,
 ) -> KMaXDeepLab:
     """Builds the model that `options.max_deeplab` describes around a backbone; unset sizes are the paper's.
 
@@ -49,9 +45,45 @@ def build(
     Raises:
         ValueError: an option has no meaning here.
     """
-    family = options.max_deeplab
+    sizes = options.max_deeplab.kmax
+    shared: dict[str, Any] = {"norm": norm, "activation": activations.get(activation)}
+    make_predictor = mask_transformer.make_predictor(options, classes, **shared)
+    blocks = tuple(sizes.transformer_decoder_blocks) or transformer_decoders.BLOCKS
+    make_head = functools.partial(mask_transformer.semantic_head, options, **shared)
+    num_blocks = sum(blocks)
+    relaxed = _relaxed(options.max_deeplab, num_blocks)
+    return KMaXDeepLab(
+        backbone=backbone,
+        pixel_decoder=pixel_decoder(options.max_deeplab, **shared),
+        transformer_decoder=transformer_decoders.KMaXTransformerDecoder(
+            sizes.num_mask_slots or 128,
+            make_predictor=make_predictor,
+            blocks=blocks,
+            cluster_channels=sizes.cluster_channels,
+            make_semantic_head=make_head,
+            semantic_blocks=relaxed,
+            recompute=sizes.recompute_transformer_decoder,
+            block_options=block_options(options.max_deeplab),
+            **shared,
+        ),
+        mask_predictor=make_predictor(),
+        semantic_decoder=mask_transformer.semantic_decoder(options, **shared),
+        semantic_head=mask_transformer.semantic_head(options, **shared),
+        final_semantic_head=make_head() if num_blocks in relaxed else None,
+        normalize_auxiliary_features=sizes.normalize_auxiliary_features,
+        postprocess=postprocess,
+    )
+
+
+def pixel_decoder(
+    family: model_pb2.ModelOptions.MaXDeepLabOptions, *, norm: norms.Norm, activation: activations.Activation
+) -> pixel_decoders.KMaXPixelDecoder:
+    """The pixel decoder of the sizes in `family.kmax`.
+
+    Raises:
+        ValueError: an option has no meaning here.
+    """
     sizes = family.kmax
-    act = activations.get(activation)
     finest = sizes.highest_stride or 4
     if finest not in (2, 4):
         raise ValueError(f"max_deeplab.kmax.highest_stride is 2 or 4, but got {finest}.")
@@ -62,106 +94,61 @@ def build(
             f"max_deeplab.kmax.pixel_decoder_blocks: highest_stride {finest} takes {num_levels} entries, "
             f"but got {list(blocks)}."
         )
+    return pixel_decoders.KMaXPixelDecoder(
+        blocks=blocks,
+        width_multiplier=sizes.pixel_decoder_width_multiplier,
+        axial_beyond_stride=sizes.pixel_decoder_axial_beyond_stride,
+        dilation=sizes.pixel_decoder_dilation,
+        num_heads=sizes.num_heads,
+        recompute=sizes.recompute_pixel_decoder,
+        norm=norm,
+        activation=activation,
+    )
+
+
+def block_options(family: model_pb2.ModelOptions.MaXDeepLabOptions) -> dict[str, Any]:
+    """The sizes of a block of the transformer decoder."""
     keep = _KEEP_PROBABILITY
     if family.HasField("transformer_decoder_drop_path_keep_prob"):
         keep = family.transformer_decoder_drop_path_keep_prob
-    head = family.pixel_space_head
-    make_predictor = functools.partial(
-        masks.MaskPredictor,
-        classes.num_outputs,
-        head_channels=head.head_channels or 256,
-        feature_channels=head.output_channels or 128,
-        head_conv_type=head.head_conv_type,
-        logits_scale=sizes.mask_logits_initial_scale,
-        norm=norm,
-        activation=act,
-    )
-    return KMaXDeepLab(
-        backbone=backbone,
-        pixel_decoder=pixel_decoders.KMaXPixelDecoder(
-            blocks=blocks,
-            width_multiplier=sizes.pixel_decoder_width_multiplier,
-            axial_beyond_stride=sizes.pixel_decoder_axial_beyond_stride,
-            dilation=sizes.pixel_decoder_dilation,
-            num_heads=sizes.num_heads,
-            norm=norm,
-            activation=act,
-        ),
-        transformer_decoder=transformer_decoders.KMaXTransformerDecoder(
-            sizes.num_mask_slots or 128,
-            make_predictor=make_predictor,
-            blocks=tuple(sizes.transformer_decoder_blocks) or transformer_decoders.BLOCKS,
-            cluster_channels=sizes.cluster_channels,
-            norm=norm,
-            activation=act,
-            block_options={
-                "filters": sizes.transformer_decoder_filters,
-                "hidden": sizes.transformer_decoder_feed_forward_channels,
-                "num_heads": sizes.num_heads,
-                "drop_path": 1.0 - keep,
-            },
-        ),
-        mask_predictor=make_predictor(),
-        semantic_decoder=_semantic_decoder(options, norm, act),
-        semantic_head=_semantic_head(options, norm, act),
-        normalize_auxiliary_features=sizes.normalize_auxiliary_features,
-        postprocess=postprocess,
-    )
+    return {
+        "filters": family.kmax.transformer_decoder_filters,
+        "hidden": family.kmax.transformer_decoder_feed_forward_channels,
+        "num_heads": family.kmax.num_heads,
+        "drop_path": 1.0 - keep,
+    }
 
 
-class KMaXDeepLab(keras.Model):
+class KMaXDeepLab(mask_transformer.MaskTransformer):
     """Images [B, H, W, 3] with values 0..255 -> MaskTransformerOutput; masks at the pixel decoder's finest stride.
 
-    Any H and W will do; sides of the form 32 k + 1 keep features and pixels aligned at the corners.
+    `final_semantic_head` reads the finest pixel feature in training, where ReMaX relaxes the final masks too.
     """
 
     def __init__(
-        self,
-        *,
-        backbone: keras.Model,
-        pixel_decoder: keras.layers.Layer,
-        transformer_decoder: keras.layers.Layer,
-        mask_predictor: keras.layers.Layer,
-        semantic_decoder: keras.layers.Layer | None = None,
-        semantic_head: keras.layers.Layer | None = None,
-        normalize_auxiliary_features: bool = False,
-        postprocess: Postprocess | None = None,
-        name: str = "kmax_deeplab",
+        self, *, final_semantic_head: keras.layers.Layer | None = None, name: str = "kmax_deeplab", **parts: Any
     ):
-        # Pixel values need more than bfloat16's eight bits; the layers inside cast for themselves.
-        super().__init__(name=name, autocast=False)
-        self.backbone = backbone
-        self.pixel_decoder = pixel_decoder
-        self.transformer_decoder = transformer_decoder
-        self.mask_predictor = mask_predictor
-        self.semantic_decoder = semantic_decoder
-        self.semantic_head = semantic_head
-        self.normalize_auxiliary_features = normalize_auxiliary_features
-        self.postprocess = postprocess
+        super().__init__(name=name, **parts)
+        self.final_semantic_head = final_semantic_head
 
-    def call(
-        self, images: tf.Tensor, training: bool | None = False, seed: tf.Tensor | None = None
-    ) -> structures.MaskTransformerOutput:
-        """Everything the mode computes.
+    def decode(self, features: structures.Pyramid, training: bool | None) -> structures.MaskTransformerOutput:
+        decoded = self.pixel_decoder(features, training=training)
+        clusters = self.transformer_decoder(decoded[:3], predict=False, training=training)
+        prediction = self.mask_predictor(
+            decoded[-1], clusters.class_features, clusters.mask_features, training=training
+        )
+        auxiliary = tuple(step.prediction for step in clusters.steps if step.prediction is not None)
+        semantic_logits = [step.semantic_logits for step in clusters.steps] + [self._final_semantics(decoded, training)]
+        return structures.MaskTransformerOutput(
+            prediction,
+            auxiliary=auxiliary,
+            block_semantic_logits=tuple(semantic_logits) if any(x is not None for x in semantic_logits) else (),
+        )
 
-        Training adds the auxiliary predictions, resized to the masks' grid; inference adds label maps if there is a
-        `postprocess`. `seed`, int32 [2], makes the random masks of training a function of it.
-        """
-        output = self._network(images, training, seed)
-        if not training and self.postprocess is not None:
-            height, width = shapes.of(images)[1:3]
-            output = output._replace(maps=self.postprocess(output.prediction, (height, width)))
-        return output
-
-    @_plain_python
-    def predict_masks(self, images: tf.Tensor) -> structures.MaskPrediction:
-        """The masks and classes alone, without what only training needs. Inference."""
-        return self._predict(self.backbone(normalize(images), training=False), predict=False, training=False)[0]
-
-    @_plain_python
+    @mask_transformer.plain_python
     def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         """The cluster that every pixel chose in each block of the transformer decoder, [B, h, w] int32. Inference."""
-        pyramid = self.backbone(normalize(images), training=False)
+        pyramid = self.backbone(mask_transformer.normalize(images), training=False)
         return [step.assignment for step in self.clusters(pyramid).steps]
 
     def clusters(
@@ -171,94 +158,21 @@ class KMaXDeepLab(keras.Model):
         features = self.pixel_decoder(pyramid, training=training)
         return self.transformer_decoder(features[:3], predict=predict, training=training)
 
-    def build_variables(self) -> None:
-        """Creates all variables by a call on one small black image; nothing else changes."""
-        if self.mask_predictor.class_head.built:
-            return
-        postprocess, self.postprocess = self.postprocess, None
-        try:
-            self(tf.zeros([1, 65, 65, 3]), training=False)
-        finally:
-            self.postprocess = postprocess
-
-    @_plain_python
-    def _network(
-        self, images: tf.Tensor, training: bool | None, seed: tf.Tensor | None
-    ) -> structures.MaskTransformerOutput:
-        with drop_path.seeded(seed):
-            pyramid = self.backbone(normalize(images), training=training)
-            prediction, steps = self._predict(pyramid, predict=False, training=training)
-            semantic_logits = self._semantic_logits(pyramid, training)
-        auxiliary = tuple(self._resized(step.prediction, prediction) for step in steps if step.prediction is not None)
-        return structures.MaskTransformerOutput(prediction, semantic_logits, auxiliary, maps=None)
-
-    def _predict(
-        self, pyramid: structures.Pyramid, predict: bool, training: bool | None
-    ) -> tuple[structures.MaskPrediction, tuple[transformer_decoders.ClusterStep, ...]]:
-        features = self.pixel_decoder(pyramid, training=training)
-        clusters = self.transformer_decoder(features[:3], predict=predict, training=training)
-        prediction = self.mask_predictor(
-            features[-1], clusters.class_features, clusters.mask_features, training=training
-        )
-        return prediction, clusters.steps
-
-    def _semantic_logits(self, pyramid: structures.Pyramid, training: bool | None) -> tf.Tensor | None:
-        if self.semantic_head is None:
+    def _final_semantics(self, decoded: Sequence[tf.Tensor], training: bool | None) -> tf.Tensor | None:
+        if self.final_semantic_head is None:
             return None
-        features = pyramid.stage5
-        if self.semantic_decoder is not None:
-            features = self.semantic_decoder(pyramid, training=training)
-        return self.semantic_head(features, training=training)
-
-    def _resized(
-        self, auxiliary: structures.MaskPrediction, main: structures.MaskPrediction
-    ) -> structures.MaskPrediction:
-        height, width = shapes.of(main.mask_logits)[1:3]
-        features = resize.bilinear(auxiliary.pixel_features, (height, width))
-        if self.normalize_auxiliary_features:
-            features = tf.math.l2_normalize(features, axis=-1, epsilon=1e-12)
-        mask_logits = resize.bilinear(auxiliary.mask_logits, (height, width))
-        return structures.MaskPrediction(auxiliary.class_logits, mask_logits, features)
+        # Inference does not call it, but its variables belong to the model.
+        conv.build_child(self.final_semantic_head, decoded[-1].shape)
+        return self.final_semantic_head(decoded[-1], training=True) if training else None
 
 
-def normalize(images: tf.Tensor) -> tf.Tensor:
-    """Pixel values 0..255 of any type -> float32 in [-1, 1]."""
-    return tf.cast(images, tf.float32) / 127.5 - 1.0
-
-
-def _semantic_head(
-    options: model_pb2.ModelOptions, norm: norms.Norm, activation: activations.Activation
-) -> convolutional.ConvHead | None:
-    head = options.max_deeplab.auxiliary_semantic_head
-    if not head.output_channels:
-        return None
-    return convolutional.ConvHead(
-        head.head_channels or 256,
-        head.output_channels,
-        conv_type=head.head_conv_type,
-        norm=norm,
-        activation=activation,
-    )
-
-
-def _semantic_decoder(
-    options: model_pb2.ModelOptions, norm: norms.Norm, activation: activations.Activation
-) -> semantic.SemanticDecoder | None:
-    family = options.max_deeplab
-    wanted = not family.kmax.HasField("auxiliary_semantic_decoder") or family.kmax.auxiliary_semantic_decoder
-    if not wanted or not family.auxiliary_semantic_head.output_channels:
-        return None
-    decoder = options.decoder
-    # MaX-DeepLab's name for its un-activated last encoder feature.
-    feature = "stage5" if decoder.feature_key in ("", "feature_semantic") else decoder.feature_key
-    return semantic.SemanticDecoder(
-        feature=feature,
-        low_levels=[(low.feature_key, low.channels_project) for low in family.auxiliary_low_level],
-        channels=decoder.decoder_channels,
-        aspp_channels=decoder.aspp_channels,
-        atrous_rates=tuple(decoder.atrous_rates) or (6, 12, 18),
-        conv_type=decoder.decoder_conv_type,
-        aspp_only_1x1=decoder.aspp_use_only_1x1_proj_conv,
-        norm=norm,
-        activation=activation,
-    )
+def _relaxed(family: model_pb2.ModelOptions.MaXDeepLabOptions, num_blocks: int) -> tuple[int, ...]:
+    """The transformer blocks of which ReMaX relaxes the masks; `num_blocks` is the final prediction."""
+    if not family.HasField("remax") or not family.remax.remask:
+        return ()
+    if not family.auxiliary_semantic_head.output_channels:
+        raise ValueError("max_deeplab.remax.remask needs max_deeplab.auxiliary_semantic_head.")
+    relaxed = tuple(family.remax.remask_blocks) or tuple(range(min(_NUM_RELAXED, num_blocks)))
+    if max(relaxed) > num_blocks or min(relaxed) < 0:
+        raise ValueError(f"max_deeplab.remax.remask_blocks are 0 to {num_blocks}, but got {list(relaxed)}.")
+    return relaxed

@@ -14,6 +14,7 @@ def deeplab2_outputs(output: structures.MaskTransformerOutput) -> dict[str, tf.T
         "pixel_space_mask_logits": output.prediction.mask_logits,
         "pixel_space_normalized_feature": output.prediction.pixel_features,
         "semantic_logits": output.semantic_logits,
+        "semantic_probs": output.semantic_probabilities,
     }
     if output.maps is not None:
         named.update(

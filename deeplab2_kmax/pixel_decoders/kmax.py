@@ -5,7 +5,8 @@ The bottlenecks' 3x3 convolutions have dilation 2 by default, as in DeepLab2's p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, axial_block, fuse, residual
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 # Blocks per level, at strides 32, 16, 8, 4 and 2.
 BLOCKS = (1, 5, 1, 1, 1)
@@ -27,6 +29,7 @@ class KMaXPixelDecoder(keras.layers.Layer):
         width_multiplier: factor on all widths, of which the full ones are 2048, 1024, 512, 256 (and 128).
         axial_beyond_stride: levels at this stride and above use axial blocks; 0: none does.
         dilation: rate of the bottlenecks' 3x3 convolutions.
+        recompute: training computes blocks and fusions again for their gradients, to save memory.
 
     Raises:
         ValueError: there are not 4 or 5 levels, or a level has no block or no channel.
@@ -40,6 +43,7 @@ class KMaXPixelDecoder(keras.layers.Layer):
         axial_beyond_stride: int = 16,
         dilation: int = 2,
         num_heads: int = 8,
+        recompute: bool = False,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
@@ -53,24 +57,37 @@ class KMaXPixelDecoder(keras.layers.Layer):
             raise ValueError(f"pixel_decoder_width_multiplier {width_multiplier} leaves a level without channels.")
 
         def stage(stride: int, width: int, count: int) -> residual.Stage:
-            shared: dict[str, Any] = {"norm": norm, "activation": activation}
+            shared: dict[str, Any] = {"norm": norm, "activation": activation, "recompute": recompute}
             if stride >= axial_beyond_stride > 0:
                 return residual.Stage(
                     [axial_block.AxialBlock(width, num_heads=num_heads, **shared) for _ in range(count)]
                 )
             return residual.Stage([residual.Bottleneck(width, dilation=dilation, **shared) for _ in range(count)])
 
+        self.recompute = recompute
         self.channels = tuple(4 * width for width in filters)
         self.norms = [norms.LayerNorm(epsilon=1e-6) for _ in strides]
         self.stages = [stage(*level) for level in zip(strides, filters, blocks)]
         self.fuses = [fuse.ResizedFuse(width, norm=norm, activation=activation) for width in filters[1:]]
 
-    def call(self, pyramid: structures.Pyramid, training: bool | None = False) -> tuple[tf.Tensor, ...]:
+    def call(
+        self,
+        pyramid: structures.Pyramid,
+        training: bool | None = False,
+        update: Callable[[int, tf.Tensor], tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, ...]:
+        """`update` may change the feature of a level (from 0) before the next level reads it."""
         endpoints = (pyramid.stage5, pyramid.stage4, pyramid.stage3, pyramid.stage2, pyramid.stage1)
         features: list[tf.Tensor] = []
         for level, stage in enumerate(self.stages):
-            x = self.norms[level](endpoints[level])
-            if level > 0:
-                x = self.fuses[level - 1]((features[-1], x), training=training)
-            features.append(stage(x, training=training))
+            inputs = (endpoints[level], *features[-1:])
+            enter = functools.partial(self._enter, level, training)
+            x = recomputation.call(enter, *inputs) if training and self.recompute else enter(*inputs)
+            x = stage(x, training=training)
+            features.append(x if update is None else update(level, x))
         return tuple(features)
+
+    def _enter(self, level: int, training: bool | None, endpoint: tf.Tensor, *coarser: tf.Tensor) -> tf.Tensor:
+        """What the blocks of a level read: the backbone's feature, fused with that of the level before."""
+        x = self.norms[level](endpoint)
+        return self.fuses[level - 1]((*coarser, x), training=training) if coarser else x

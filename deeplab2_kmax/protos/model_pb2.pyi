@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
@@ -6,9 +7,9 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelOptions(_message.Message):
-    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab")
+    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "skip_from_initial_checkpoint", "allow_partial_backbone", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab")
     class BackboneOptions(_message.Message):
-        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage")
+        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage", "recompute_stages", "pretrained_format")
         NAME_FIELD_NUMBER: _ClassVar[int]
         OUTPUT_STRIDE_FIELD_NUMBER: _ClassVar[int]
         PRETRAINED_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +24,8 @@ class ModelOptions(_message.Message):
         REDUCE_LAST_BLOCK_FILTERS_FIELD_NUMBER: _ClassVar[int]
         WINDOW_SIZE_FIELD_NUMBER: _ClassVar[int]
         GLOBAL_ATTENTION_AT_END_OF_MOAT_STAGE_FIELD_NUMBER: _ClassVar[int]
+        RECOMPUTE_STAGES_FIELD_NUMBER: _ClassVar[int]
+        PRETRAINED_FORMAT_FIELD_NUMBER: _ClassVar[int]
         name: str
         output_stride: int
         pretrained_weights: str
@@ -37,7 +40,9 @@ class ModelOptions(_message.Message):
         reduce_last_block_filters: bool
         window_size: _containers.RepeatedScalarFieldContainer[int]
         global_attention_at_end_of_moat_stage: bool
-        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ..., squeeze_and_excite_gate: _Optional[str] = ..., reduce_last_block_filters: bool = ..., window_size: _Optional[_Iterable[int]] = ..., global_attention_at_end_of_moat_stage: bool = ...) -> None: ...
+        recompute_stages: _containers.RepeatedScalarFieldContainer[int]
+        pretrained_format: str
+        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ..., squeeze_and_excite_gate: _Optional[str] = ..., reduce_last_block_filters: bool = ..., window_size: _Optional[_Iterable[int]] = ..., global_attention_at_end_of_moat_stage: bool = ..., recompute_stages: _Optional[_Iterable[int]] = ..., pretrained_format: _Optional[str] = ...) -> None: ...
     class DeeplabV3Options(_message.Message):
         __slots__ = ("num_classes",)
         NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
@@ -73,7 +78,7 @@ class ModelOptions(_message.Message):
         motion_head: HeadOptions
         def __init__(self, low_level: _Optional[_Iterable[_Union[LowLevelOptions, _Mapping]]] = ..., instance: _Optional[_Union[InstanceOptions, _Mapping]] = ..., semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., motion_head: _Optional[_Union[HeadOptions, _Mapping]] = ...) -> None: ...
     class MaXDeepLabOptions(_message.Message):
-        __slots__ = ("pixel_space_head", "auxiliary_low_level", "auxiliary_semantic_head", "instance_discrimination_sample_k", "instance_discrimination_sample_temperature", "semantic_sample_k", "semantic_sample_temperature", "transformer_decoder_drop_path_keep_prob", "kmax")
+        __slots__ = ("pixel_space_head", "auxiliary_low_level", "auxiliary_semantic_head", "instance_discrimination_sample_k", "instance_discrimination_sample_temperature", "semantic_sample_k", "semantic_sample_temperature", "transformer_decoder_drop_path_keep_prob", "kmax", "cmt", "remax", "memory")
         PIXEL_SPACE_HEAD_FIELD_NUMBER: _ClassVar[int]
         AUXILIARY_LOW_LEVEL_FIELD_NUMBER: _ClassVar[int]
         AUXILIARY_SEMANTIC_HEAD_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +88,9 @@ class ModelOptions(_message.Message):
         SEMANTIC_SAMPLE_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
         TRANSFORMER_DECODER_DROP_PATH_KEEP_PROB_FIELD_NUMBER: _ClassVar[int]
         KMAX_FIELD_NUMBER: _ClassVar[int]
+        CMT_FIELD_NUMBER: _ClassVar[int]
+        REMAX_FIELD_NUMBER: _ClassVar[int]
+        MEMORY_FIELD_NUMBER: _ClassVar[int]
         pixel_space_head: HeadOptions
         auxiliary_low_level: _containers.RepeatedCompositeFieldContainer[LowLevelOptions]
         auxiliary_semantic_head: HeadOptions
@@ -92,9 +100,55 @@ class ModelOptions(_message.Message):
         semantic_sample_temperature: float
         transformer_decoder_drop_path_keep_prob: float
         kmax: ModelOptions.KMaXOptions
-        def __init__(self, pixel_space_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., auxiliary_low_level: _Optional[_Iterable[_Union[LowLevelOptions, _Mapping]]] = ..., auxiliary_semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., instance_discrimination_sample_k: _Optional[int] = ..., instance_discrimination_sample_temperature: _Optional[float] = ..., semantic_sample_k: _Optional[int] = ..., semantic_sample_temperature: _Optional[float] = ..., transformer_decoder_drop_path_keep_prob: _Optional[float] = ..., kmax: _Optional[_Union[ModelOptions.KMaXOptions, _Mapping]] = ...) -> None: ...
+        cmt: ModelOptions.CMTOptions
+        remax: ModelOptions.ReMaXOptions
+        memory: ModelOptions.MemoryOptions
+        def __init__(self, pixel_space_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., auxiliary_low_level: _Optional[_Iterable[_Union[LowLevelOptions, _Mapping]]] = ..., auxiliary_semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., instance_discrimination_sample_k: _Optional[int] = ..., instance_discrimination_sample_temperature: _Optional[float] = ..., semantic_sample_k: _Optional[int] = ..., semantic_sample_temperature: _Optional[float] = ..., transformer_decoder_drop_path_keep_prob: _Optional[float] = ..., kmax: _Optional[_Union[ModelOptions.KMaXOptions, _Mapping]] = ..., cmt: _Optional[_Union[ModelOptions.CMTOptions, _Mapping]] = ..., remax: _Optional[_Union[ModelOptions.ReMaXOptions, _Mapping]] = ..., memory: _Optional[_Union[ModelOptions.MemoryOptions, _Mapping]] = ...) -> None: ...
+    class MemoryOptions(_message.Message):
+        __slots__ = ("num_mask_slots", "channels", "transformer_filters", "feed_forward_channels", "num_heads")
+        NUM_MASK_SLOTS_FIELD_NUMBER: _ClassVar[int]
+        CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        TRANSFORMER_FILTERS_FIELD_NUMBER: _ClassVar[int]
+        FEED_FORWARD_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
+        num_mask_slots: int
+        channels: int
+        transformer_filters: int
+        feed_forward_channels: int
+        num_heads: int
+        def __init__(self, num_mask_slots: _Optional[int] = ..., channels: _Optional[int] = ..., transformer_filters: _Optional[int] = ..., feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ...) -> None: ...
+    class CMTOptions(_message.Message):
+        __slots__ = ("logits_residual", "coordinates", "reference_masks", "reference_mask_loss_weight")
+        class Residual(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            ADD: _ClassVar[ModelOptions.CMTOptions.Residual]
+            GATED: _ClassVar[ModelOptions.CMTOptions.Residual]
+            NONE: _ClassVar[ModelOptions.CMTOptions.Residual]
+        ADD: ModelOptions.CMTOptions.Residual
+        GATED: ModelOptions.CMTOptions.Residual
+        NONE: ModelOptions.CMTOptions.Residual
+        LOGITS_RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+        COORDINATES_FIELD_NUMBER: _ClassVar[int]
+        REFERENCE_MASKS_FIELD_NUMBER: _ClassVar[int]
+        REFERENCE_MASK_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+        logits_residual: ModelOptions.CMTOptions.Residual
+        coordinates: bool
+        reference_masks: bool
+        reference_mask_loss_weight: float
+        def __init__(self, logits_residual: _Optional[_Union[ModelOptions.CMTOptions.Residual, str]] = ..., coordinates: bool = ..., reference_masks: bool = ..., reference_mask_loss_weight: _Optional[float] = ...) -> None: ...
+    class ReMaXOptions(_message.Message):
+        __slots__ = ("remask", "remask_blocks", "reclass", "reclass_eta")
+        REMASK_FIELD_NUMBER: _ClassVar[int]
+        REMASK_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+        RECLASS_FIELD_NUMBER: _ClassVar[int]
+        RECLASS_ETA_FIELD_NUMBER: _ClassVar[int]
+        remask: bool
+        remask_blocks: _containers.RepeatedScalarFieldContainer[int]
+        reclass: bool
+        reclass_eta: float
+        def __init__(self, remask: bool = ..., remask_blocks: _Optional[_Iterable[int]] = ..., reclass: bool = ..., reclass_eta: _Optional[float] = ...) -> None: ...
     class KMaXOptions(_message.Message):
-        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features", "mask_logits_initial_scale")
+        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features", "mask_logits_initial_scale", "recompute_pixel_decoder", "recompute_transformer_decoder")
         NUM_MASK_SLOTS_FIELD_NUMBER: _ClassVar[int]
         HIGHEST_STRIDE_FIELD_NUMBER: _ClassVar[int]
         AUXILIARY_SEMANTIC_DECODER_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +163,8 @@ class ModelOptions(_message.Message):
         NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
         NORMALIZE_AUXILIARY_FEATURES_FIELD_NUMBER: _ClassVar[int]
         MASK_LOGITS_INITIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+        RECOMPUTE_PIXEL_DECODER_FIELD_NUMBER: _ClassVar[int]
+        RECOMPUTE_TRANSFORMER_DECODER_FIELD_NUMBER: _ClassVar[int]
         num_mask_slots: int
         highest_stride: int
         auxiliary_semantic_decoder: bool
@@ -123,12 +179,16 @@ class ModelOptions(_message.Message):
         num_heads: int
         normalize_auxiliary_features: bool
         mask_logits_initial_scale: float
-        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ..., mask_logits_initial_scale: _Optional[float] = ...) -> None: ...
+        recompute_pixel_decoder: bool
+        recompute_transformer_decoder: bool
+        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ..., mask_logits_initial_scale: _Optional[float] = ..., recompute_pixel_decoder: bool = ..., recompute_transformer_decoder: bool = ...) -> None: ...
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     RESTORE_SEMANTIC_LAST_LAYER_FROM_INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     RESTORE_INSTANCE_LAST_LAYER_FROM_INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FROM_INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PARTIAL_BACKBONE_FIELD_NUMBER: _ClassVar[int]
     DEEPLAB_V3_FIELD_NUMBER: _ClassVar[int]
     DEEPLAB_V3_PLUS_FIELD_NUMBER: _ClassVar[int]
     PANOPTIC_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
@@ -140,29 +200,33 @@ class ModelOptions(_message.Message):
     initial_checkpoint: str
     restore_semantic_last_layer_from_initial_checkpoint: bool
     restore_instance_last_layer_from_initial_checkpoint: bool
+    skip_from_initial_checkpoint: _containers.RepeatedScalarFieldContainer[str]
+    allow_partial_backbone: bool
     deeplab_v3: ModelOptions.DeeplabV3Options
     deeplab_v3_plus: ModelOptions.DeeplabV3PlusOptions
     panoptic_deeplab: ModelOptions.PanopticDeeplabOptions
     motion_deeplab: ModelOptions.MotionDeepLabOptions
     max_deeplab: ModelOptions.MaXDeepLabOptions
     vip_deeplab: ModelOptions.PanopticDeeplabOptions
-    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., skip_from_initial_checkpoint: _Optional[_Iterable[str]] = ..., allow_partial_backbone: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ...) -> None: ...
 
 class DecoderOptions(_message.Message):
-    __slots__ = ("feature_key", "decoder_channels", "aspp_channels", "atrous_rates", "decoder_conv_type", "aspp_use_only_1x1_proj_conv")
+    __slots__ = ("feature_key", "decoder_channels", "aspp_channels", "atrous_rates", "decoder_conv_type", "aspp_use_only_1x1_proj_conv", "aspp_pool_size")
     FEATURE_KEY_FIELD_NUMBER: _ClassVar[int]
     DECODER_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     ASPP_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     ATROUS_RATES_FIELD_NUMBER: _ClassVar[int]
     DECODER_CONV_TYPE_FIELD_NUMBER: _ClassVar[int]
     ASPP_USE_ONLY_1X1_PROJ_CONV_FIELD_NUMBER: _ClassVar[int]
+    ASPP_POOL_SIZE_FIELD_NUMBER: _ClassVar[int]
     feature_key: str
     decoder_channels: int
     aspp_channels: int
     atrous_rates: _containers.RepeatedScalarFieldContainer[int]
     decoder_conv_type: str
     aspp_use_only_1x1_proj_conv: bool
-    def __init__(self, feature_key: _Optional[str] = ..., decoder_channels: _Optional[int] = ..., aspp_channels: _Optional[int] = ..., atrous_rates: _Optional[_Iterable[int]] = ..., decoder_conv_type: _Optional[str] = ..., aspp_use_only_1x1_proj_conv: bool = ...) -> None: ...
+    aspp_pool_size: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, feature_key: _Optional[str] = ..., decoder_channels: _Optional[int] = ..., aspp_channels: _Optional[int] = ..., atrous_rates: _Optional[_Iterable[int]] = ..., decoder_conv_type: _Optional[str] = ..., aspp_use_only_1x1_proj_conv: bool = ..., aspp_pool_size: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LowLevelOptions(_message.Message):
     __slots__ = ("feature_key", "channels_project")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, attention, conv, kmeans_attention
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 # Blocks on the pixel features of strides 32, 16 and 8.
 BLOCKS = (2, 2, 2)
@@ -23,6 +25,7 @@ class ClusterStep(NamedTuple):
     centers: tf.Tensor  # [B, N, C], after the block
     assignment: tf.Tensor  # [B, h, w] int32, the cluster that every pixel chose
     prediction: structures.MaskPrediction | None  # of the block's own predictor, where it was asked for
+    semantic_logits: tf.Tensor | None = None  # [B, h, w, classes] in training, of blocks that have a semantic head
 
 
 class Clusters(NamedTuple):
@@ -41,6 +44,7 @@ class KMaXBlock(keras.layers.Layer):
 
     Args:
         predictor: a heads.masks.MaskPredictor of this block's own.
+        semantic_head: a heads.convolutional.ConvHead that training alone uses (ReMaX), or None.
         filters: keys have `filters` channels, values and bottlenecks twice as many.
         hidden: channels of the feed-forward network.
         drop_path: chance to leave out each of the three updates, drawn separately.
@@ -51,6 +55,7 @@ class KMaXBlock(keras.layers.Layer):
         num_clusters: int,
         *,
         predictor: Any,
+        semantic_head: Any = None,
         cluster_channels: int = 256,
         filters: int = 128,
         hidden: int = 2048,
@@ -70,6 +75,7 @@ class KMaXBlock(keras.layers.Layer):
         self.memory_qkv = dense(4 * filters, norm=norm, kernel_initializer=_scaled(width))
         self.pixel_value = dense(width, norm=norm, kernel_initializer=_scaled(width))
         self.predictor = predictor
+        self.semantic_head = semantic_head
         self.kmeans = kmeans_attention.KMeansUpdate(num_clusters, cluster_channels, norm=norm)
         self.memory_attention = attention.MultiHeadAttention(
             filters, width, num_heads=num_heads, norm=norm, activation=activation
@@ -81,8 +87,10 @@ class KMaXBlock(keras.layers.Layer):
         self.feed_forward_drop_path = drop_paths.DropPath(drop_path)
 
     def build(self, input_shape: Any) -> None:
-        # Inference never calls the predictor as a whole, but its variables belong to the model.
+        # Inference calls neither the whole predictor nor the semantic head, but their variables belong to the model.
         self.predictor.build_variables(self.pixel_conv1.conv.filters)
+        if self.semantic_head is not None:
+            conv.build_child(self.semantic_head, [None, None, None, self.pixel_conv1.conv.filters])
         self.built = True
 
     def call(
@@ -99,6 +107,9 @@ class KMaXBlock(keras.layers.Layer):
             mask_logits = prediction.mask_logits
         else:
             mask_logits = self.predictor.assignment_logits(pixels, memory)
+        semantic_logits = None
+        if training and self.semantic_head is not None:
+            semantic_logits = self.semantic_head(pixels, training=training)
         # No gradient passes the arg-max: the masks learn from their own loss.
         assignment = kmeans_attention.assign(mask_logits)
 
@@ -109,7 +120,7 @@ class KMaXBlock(keras.layers.Layer):
         centers = self.activation(centers + update + self.memory_drop_path(attended, training=training))
         update = self.feed_forward(centers, training=training)
         centers = self.activation(centers + self.feed_forward_drop_path(update, training=training))
-        return ClusterStep(centers, assignment, prediction)
+        return ClusterStep(centers, assignment, prediction, semantic_logits)
 
 
 class KMaXTransformerDecoder(keras.layers.Layer):
@@ -119,6 +130,9 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         num_clusters: N, the mask slots.
         make_predictor: makes the mask predictor of a block.
         blocks: blocks on each of the features.
+        make_semantic_head: makes the semantic head of a block.
+        semantic_blocks: blocks, from 0, that have a semantic head.
+        recompute: training computes the blocks again for their gradients, to save memory.
         Others: as for KMaXBlock.
 
     Raises:
@@ -131,6 +145,9 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         *,
         make_predictor: Callable[[], Any],
         blocks: Sequence[int] = BLOCKS,
+        make_semantic_head: Callable[[], Any] | None = None,
+        semantic_blocks: Sequence[int] = (),
+        recompute: bool = False,
         cluster_channels: int = 256,
         norm: norms.Norm,
         activation: activations.Activation,
@@ -140,6 +157,7 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         if len(blocks) != 3 or min(blocks) < 0 or sum(blocks) == 0:
             raise ValueError(f"transformer_decoder_blocks has 3 counts, not all 0, but got {list(blocks)}.")
+        self.recompute = recompute
         self.num_clusters = num_clusters
         self.cluster_channels = cluster_channels
         # Index of the feature that each block reads.
@@ -148,12 +166,13 @@ class KMaXTransformerDecoder(keras.layers.Layer):
             KMaXBlock(
                 num_clusters,
                 predictor=make_predictor(),
+                semantic_head=make_semantic_head() if make_semantic_head and index in semantic_blocks else None,
                 cluster_channels=cluster_channels,
                 norm=norm,
                 activation=activation,
                 **(block_options or {}),
             )
-            for _ in self.levels
+            for index in range(len(self.levels))
         ]
         self.class_projection = conv.DenseNormAct(cluster_channels, norm=norm, activation=activation)
         self.mask_projection = conv.DenseNormAct(cluster_channels, norm=norm, activation=activation)
@@ -170,7 +189,11 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         centers = tf.tile(tf.cast(self.cluster_centers, features[0].dtype), [tf.shape(features[0])[0], 1, 1])
         steps = []
         for level, block in zip(self.levels, self.blocks):
-            steps.append(block(features[level], centers, predict=predict, training=training))
+            if training and self.recompute:
+                step = functools.partial(block, predict=predict, training=True)
+                steps.append(recomputation.call(step, features[level], centers))
+            else:
+                steps.append(block(features[level], centers, predict=predict, training=training))
             centers = steps[-1].centers
         class_features = self.class_projection(centers, training=training)
         mask_features = self.mask_projection(centers, training=training)

@@ -21,6 +21,11 @@ OF_DEEPLAB2 = {
         for dataset in ("coco", "cityscapes")
         for size in ("tiny", "small", "base", "large")
     },
+    **{
+        f"coco/max_deeplab/max_deeplab_{size}_{crop}_{steps}": f"coco/max_deeplab/max_deeplab_{size}_os16_res{crop}_{steps}"
+        for size, crop in (("s", 641), ("s", 1025), ("l", 1025))
+        for steps in ("100k", "200k", "400k")
+    },
     "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",
     "ade20k/kmax_deeplab/convnext_large_1281": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32_res1281",
 }
@@ -60,7 +65,8 @@ def test_every_addition_is_beyond_deeplab2s_numbers():
 def test_every_addition_is_documented():
     page = (resolved.ROOT / "docs/configs.md").read_text()
     known = {row.split()[0] for row in SCHEMA}
-    messages = {row.split()[0].rpartition(".")[0] for row in SCHEMA} | {"ModelOptions.KMaXOptions"}
+    messages = {row.split()[0].rpartition(".")[0] for row in SCHEMA}
+    messages |= {"ModelOptions.KMaXOptions", "ModelOptions.MemoryOptions"}
     for message in messages:
         for field in message_type(message).DESCRIPTOR.fields:
             assert f"{message}.{field.name}" in known or f"{field.name}`" in page, f"docs/configs.md lacks {field.name}"

@@ -7,7 +7,7 @@ import deeplab2_kmax as dk
 from tests.configs import resolved
 from trainer import state
 
-NAMES = ("tiny/kmax_synthetic", "coco/kmax_deeplab/resnet50")
+NAMES = ("tiny/kmax_synthetic", "tiny/max_deeplab_synthetic", "coco/kmax_deeplab/resnet50")
 
 
 def table_of(name: str) -> str:

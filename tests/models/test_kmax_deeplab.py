@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from deeplab2_kmax import backbones, structures
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import norm
-from deeplab2_kmax.models import kmax_deeplab, outputs
+from deeplab2_kmax.models import kmax_deeplab, mask_transformer, outputs
 from deeplab2_kmax.protos import model_pb2
 from tests.models import small
 
@@ -107,7 +107,7 @@ def test_cluster_maps_have_one_entry_per_block(model):
 
 
 def test_assignment_needs_only_part_of_the_predictor(model):
-    pyramid = model.backbone(kmax_deeplab.normalize(images()))
+    pyramid = model.backbone(mask_transformer.normalize(images()))
     full, lean = (model.clusters(pyramid, predict=predict) for predict in (True, False))
     for with_prediction, without in zip(full.steps, lean.steps):
         assert without.prediction is None

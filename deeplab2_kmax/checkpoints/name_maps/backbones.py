@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from deeplab2_kmax.checkpoints.name_maps import convnext, moat, mobilenet_v3, resnet
+from deeplab2_kmax.checkpoints.name_maps import convnext, max_deeplab, moat, mobilenet_v3, resnet
 
-TABLE = {**resnet.TABLE, **convnext.TABLE, **moat.TABLE, **mobilenet_v3.TABLE}
+TABLE = {**resnet.TABLE, **max_deeplab.TABLE, **convnext.TABLE, **moat.TABLE, **mobilenet_v3.TABLE}
+
+# Which convolutions have a switch depends on the output stride. Without one, or at its start, they are plain.
+OPTIONAL = (r".*/_?switch/(kernel|bias)",)

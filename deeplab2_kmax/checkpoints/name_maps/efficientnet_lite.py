@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from deeplab2_kmax.backbones import efficientnet_lite
-from deeplab2_kmax.checkpoints.name_maps import NameMap
-
-_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-
-
-def _conv_norm(ours: str, conv: str, norm: str, kernel: str = "kernel") -> dict[str, str]:
-    return {
-        f"{ours}/conv/{kernel}": f"{conv}.weight",
-        **{f"{ours}/norm/{left}": f"{norm}.{right}" for left, right in _NORM.items()},
-    }
+from deeplab2_kmax.checkpoints.name_maps import torch_layers
 
 
 def _block(ours: str, theirs: str) -> dict[str, str]:
     return {
-        **_conv_norm(f"{ours}/expand", f"{theirs}._expand_conv", f"{theirs}._bn0"),
-        **_conv_norm(f"{ours}/depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1", "depthwise_kernel"),
-        **_conv_norm(f"{ours}/project", f"{theirs}._project_conv", f"{theirs}._bn2"),
+        **torch_layers.conv_norm(f"{ours}/expand", f"{theirs}._expand_conv", f"{theirs}._bn0"),
+        **torch_layers.depthwise_norm(f"{ours}/depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1"),
+        **torch_layers.conv_norm(f"{ours}/project", f"{theirs}._project_conv", f"{theirs}._bn2"),
     }
 
 
@@ -35,9 +26,7 @@ def _blocks() -> dict[str, str]:
     return table
 
 
-TABLE = {**_conv_norm("stem", "_conv_stem", "_bn0"), **_blocks()}
-NAMES = NameMap(TABLE)
+TABLE = {**torch_layers.conv_norm("stem", "_conv_stem", "_bn0"), **_blocks()}
 
-# What the classifier has beyond the backbone, and PyTorch's counters of training steps.
-CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
-COUNTER = ".num_batches_tracked"
+# What the classifier has beyond the backbone.
+CLASSIFIER = (r"_conv_head\..*", r"_bn1\..*", r"_fc\..*")

@@ -30,15 +30,29 @@ AXIAL_ATTENTION_1D = {
     "value_positions/embeddings": "_value_rpe/embeddings",
 }
 
-# Bottlenecks and axial blocks.
+# A convolution of either kind and its norm: switchable atrous ones have a switch, where they do not stride, and contexts.
+SWITCHABLE_CONV_NORM = {
+    **CONV_NORM,
+    **under("conv/switch", "_conv/_switch", BIASED),
+    **under("pre_context", "_pre_global_context/convolution", BIASED),
+    **under("post_context", "_post_global_context/convolution", BIASED),
+}
+
+# Bottlenecks, axial blocks, and blocks of two 3x3 convolutions (conv1 and last).
 RESIDUAL_BLOCK = {
-    **under("conv1", "_conv1_bn_act", CONV_NORM),
-    **under("conv2", "_conv2_bn_act", CONV_NORM),
+    **under("conv1", "_conv1_bn_act", SWITCHABLE_CONV_NORM),
+    **under("conv2", "_conv2_bn_act", SWITCHABLE_CONV_NORM),
     **under("conv3", "_conv3_bn", CONV_NORM),
+    **under("last", "_conv2_bn", SWITCHABLE_CONV_NORM),
     **under("shortcut", "_shortcut", CONV_NORM),
     **under("squeeze_excite/conv", "_squeeze_and_excite/_se_conv", BIASED),
     **under("attention/height_axis", "_attention/_height_axis", AXIAL_ATTENTION_1D),
     **under("attention/width_axis", "_attention/_width_axis", AXIAL_ATTENTION_1D),
+}
+
+STACKED_FUSE = {
+    **under("resized", "_resized_conv_bn1", CONV_NORM),
+    **under("strided", "_strided_conv_bn1", CONV_NORM),
 }
 
 ATTENTION = {

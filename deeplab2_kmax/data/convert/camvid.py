@@ -25,10 +25,9 @@ THINGS = (8, 9, 10)  # car, pedestrian, bicyclist
 IGNORE_LABEL = 255
 LABEL_DIVISOR = 1000
 
-_FLAGS = command.new_flags()
+_FLAGS = command.new_flags(num_shards=8)
 flags.DEFINE_string("camvid_root", None, "Folder of the images and labels.", flag_values=_FLAGS)
 flags.DEFINE_string("split", "val", "Split to convert; first part of the shards' names.", flag_values=_FLAGS)
-flags.DEFINE_integer("num_shards", 8, "Files; never more than frames.", 1, 99999, flag_values=_FLAGS)
 flags.DEFINE_integer("min_pixels", 20, "Smaller parts are crowd, no instances.", lower_bound=1, flag_values=_FLAGS)
 flags.DEFINE_bool("neighbors", False, "Store the frames before and after each frame as well.", flag_values=_FLAGS)
 
@@ -73,27 +72,17 @@ def encode(frame: frames.Frame, *, min_pixels: int, neighbors: bool, label_forma
     return frames.encode(frame, read_label=read_label, neighbors=neighbors, label_format=label_format)
 
 
-def convert(values: flags.FlagValues) -> str:
-    """Writes the split that the flags ask for."""
+def plan(values: flags.FlagValues) -> list[writer.Split]:
+    """What the flags ask for."""
     root = files.folder(values.camvid_root, "camvid_root")
     records = items(root, values.split)
-    options = {"min_pixels": values.min_pixels, "neighbors": values.neighbors, "label_format": values.label_format}
-    inputs = writer.fingerprint([path for frame in records for path in frame.files], root)
-    writer.write_split(
-        values.output_dir,
-        values.split,
-        records,
-        functools.partial(encode, **options),
-        num_shards=min(values.num_shards, len(records)),
-        source={"converter": "camvid", **options, "files": inputs},
-        num_processes=values.num_processes,
-    )
-    return f"{len(records)} {values.split} records in {values.output_dir}"
+    options = {"min_pixels": values.min_pixels, "neighbors": values.neighbors}
+    return [command.split(values, values.split, records, encode, root=root, **options)]
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the converter and returns its exit code."""
-    return command.call(convert, _FLAGS, __doc__, argv)
+    return command.run(plan, _FLAGS, __doc__, argv)
 
 
 if __name__ == "__main__":

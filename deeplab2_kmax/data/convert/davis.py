@@ -9,7 +9,6 @@ object). The object is instance 1 in every frame of its sequence; the background
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -22,12 +21,11 @@ from deeplab2_kmax.data.convert import command, files, frames, writer
 OBJECT = 1  # class; the background is 0
 LABEL_DIVISOR = 1000
 
-_FLAGS = command.new_flags()
+_FLAGS = command.new_flags(num_shards=8)
 flags.DEFINE_string("davis_root", None, "Folder of JPEGImages and Annotations.", flag_values=_FLAGS)
 flags.DEFINE_string("resolution", "480p", "Folder below those two.", flag_values=_FLAGS)
 flags.DEFINE_string("split", "val", "First part of the shards' names.", flag_values=_FLAGS)
 flags.DEFINE_list("sequences", [], "Sequences to convert; left out: all that are there.", flag_values=_FLAGS)
-flags.DEFINE_integer("num_shards", 8, "Files; never more than frames.", 1, 99999, flag_values=_FLAGS)
 flags.DEFINE_bool("neighbors", False, "Store the frames before and after each frame as well.", flag_values=_FLAGS)
 
 
@@ -64,27 +62,16 @@ def encode(frame: frames.Frame, *, neighbors: bool, label_format: str) -> bytes:
     return frames.encode(frame, read_label=panoptic_label, neighbors=neighbors, label_format=label_format)
 
 
-def convert(values: flags.FlagValues) -> str:
-    """Writes the sequences that the flags ask for."""
+def plan(values: flags.FlagValues) -> list[writer.Split]:
+    """What the flags ask for."""
     root = files.folder(values.davis_root, "davis_root")
     records = items(root, values.resolution, values.sequences)
-    options = {"neighbors": values.neighbors, "label_format": values.label_format}
-    inputs = writer.fingerprint([path for frame in records for path in frame.files], root)
-    writer.write_split(
-        values.output_dir,
-        values.split,
-        records,
-        functools.partial(encode, **options),
-        num_shards=min(values.num_shards, len(records)),
-        source={"converter": "davis", **options, "files": inputs},
-        num_processes=values.num_processes,
-    )
-    return f"{len(records)} {values.split} records in {values.output_dir}"
+    return [command.split(values, values.split, records, encode, root=root, neighbors=values.neighbors)]
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the converter and returns its exit code."""
-    return command.call(convert, _FLAGS, __doc__, argv)
+    return command.run(plan, _FLAGS, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,15 @@ def folder(path: str, flag: str) -> pathlib.Path:
     return pathlib.Path(path)
 
 
+def file(path: str, flag: str) -> pathlib.Path:
+    """The file that a flag names, or a ValueError when it is missing."""
+    if not path:
+        raise ValueError(f"--{flag} is missing; see --help")
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"--{flag}: there is no file {path}")
+    return pathlib.Path(path)
+
+
 def images(where: pathlib.Path) -> list[pathlib.Path]:
     """The JPEG and PNG files of a folder, sorted by name.
 
@@ -59,5 +68,20 @@ def read_map(path: str | pathlib.Path, *, channels: int) -> np.ndarray:
             if image.mode not in expected:
                 raise ValueError(f"{path}: expected a PNG of mode {' or '.join(expected)}, found {image.mode}")
             return np.array(image)
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def read_integers(path: str | pathlib.Path) -> np.ndarray:
+    """A PNG of one channel with 8 or 16 bits (palette indices as they are): [H, W] int32.
+
+    Raises:
+        ValueError: it cannot be read or has several channels.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
+                raise ValueError(f"{path}: expected a PNG of one channel, 8 or 16 bits, found mode {image.mode}")
+            return np.array(image).astype(np.int32)
     except OSError as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error

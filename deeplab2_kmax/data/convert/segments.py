@@ -55,6 +55,7 @@ def to_panoptic(
     where: str,
     treat_crowd_as_ignore: bool = True,
     check_area: bool = True,
+    instances: Mapping[int, int] | None = None,
 ) -> np.ndarray:
     """Panoptic ids [H, W] int32 of one image.
 
@@ -69,6 +70,7 @@ def to_panoptic(
         where: the image, for error messages.
         treat_crowd_as_ignore: see above.
         check_area: compare the listed areas with the pixels.
+        instances: numbers of the things by segment id, for tracks that last through a video, instead of counting.
 
     Raises:
         ValueError: an unknown category, a wrong area, crowd on stuff, or more instances than the divisor holds.
@@ -92,6 +94,8 @@ def to_panoptic(
             class_id = ignore_label if treat_crowd_as_ignore else class_id
         elif is_thing:
             instance = num_instances[class_id] = num_instances.get(class_id, 0) + 1
+            if instances is not None:
+                instance = instances[segment.id]
             if instance >= label_divisor:
                 raise ValueError(
                     f"{where}: class {class_id} has {instance} instances or more, but the label divisor is "

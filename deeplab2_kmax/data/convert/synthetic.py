@@ -26,13 +26,12 @@ VERSION = 1  # of what a seed looks like: a change of the scenes makes old shard
 MAX_SCENES = 1_000_000  # per split and seed
 DEPTH_SCALE = 256  # stored depth per metre
 
-_FLAGS = command.new_flags()
+_FLAGS = command.new_flags(num_shards=8)
 flags.DEFINE_integer("num_train", 800, "Scenes of the split train.", 0, MAX_SCENES, flag_values=_FLAGS)
 flags.DEFINE_integer("num_val", 48, "Scenes of the split val.", 0, MAX_SCENES, flag_values=_FLAGS)
 flags.DEFINE_integer("height", 161, "Height of the pictures in pixels.", 33, 8192, flag_values=_FLAGS)
 flags.DEFINE_integer("width", 321, "Width of the pictures in pixels.", 33, 8192, flag_values=_FLAGS)
 flags.DEFINE_integer("seed", 0, "Another seed gives other scenes.", 0, 2**31 - 1, flag_values=_FLAGS)
-flags.DEFINE_integer("num_shards", 8, "Files per split.", 1, 99999, flag_values=_FLAGS)
 flags.DEFINE_enum("image_format", "jpeg", ["jpeg", "png"], "How pictures are stored.", flag_values=_FLAGS)
 flags.DEFINE_bool("video", False, "Clips instead of pictures: neighbouring frames and depth too.", flag_values=_FLAGS)
 flags.DEFINE_integer("num_frames", 10, "Frames of a clip (--video).", 2, 150, flag_values=_FLAGS)
@@ -107,34 +106,30 @@ def _scene(seed: int, height: int, width: int) -> synthetic_scene.Scene:
     return synthetic_scene.Scene(seed, height=height, width=width)
 
 
-def convert(values: flags.FlagValues) -> str:
-    """Writes the splits that the flags ask for."""
+def plan(values: flags.FlagValues) -> list[writer.Split]:
+    """What the flags ask for."""
     options = Options(values.height, values.width, values.image_format, values.label_format, values.video)
     num_frames = values.num_frames if values.video else 1
     sizes = {"train": values.num_train, "val": values.num_val}
     if not any(sizes.values()):
         raise ValueError("--num_train and --num_val are both 0: there is nothing to write")
-    for split, num_scenes in sizes.items():
-        records = items(split, num_scenes, seed=values.seed, num_frames=num_frames)
-        if not records:
-            continue
-        source = {**options._asdict(), "generator": VERSION, "seed": values.seed, "num_frames": num_frames}
-        writer.write_split(
-            values.output_dir,
+    source = {**options._asdict(), "generator": VERSION, "seed": values.seed, "num_frames": num_frames}
+    return [
+        writer.Split(
             split,
-            records,
+            items(split, num_scenes, seed=values.seed, num_frames=num_frames),
             functools.partial(encode, options=options),
             num_shards=min(values.num_shards, num_scenes),
             source=source,
-            num_processes=values.num_processes,
         )
-    written = ", ".join(f"{count * num_frames} {split}" for split, count in sizes.items() if count)
-    return f"{written} records of {values.height} x {values.width} pixels in {values.output_dir}"
+        for split, num_scenes in sizes.items()
+        if num_scenes
+    ]
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the converter and returns its exit code."""
-    return command.call(convert, _FLAGS, __doc__, argv)
+    return command.run(plan, _FLAGS, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,29 @@ _MANIFEST_SECONDS = 2.0  # between two writings of the manifest
 Encode = Callable[[Any], bytes]
 
 
-class _Job(NamedTuple):
+class Split(NamedTuple):
+    """What a converter makes of one split."""
+
+    name: str
+    items: Sequence[Any]
+    encode: Encode
+    num_shards: int
+    source: Mapping[str, Any]
+    shard_sizes: Sequence[int] | None = None  # records of each shard, where they are no even shares
+
+
+class Job(NamedTuple):
     """One shard to write."""
 
     folder: str
     name: str
     items: Sequence[Any]
     encode: Encode
+    source: str  # digest of what the split is made from
+
+
+Add = Callable[[dict[str, Any]], None]  # takes the manifest's entry of a finished shard
+Execute = Callable[[Sequence[Job], Add], None]
 
 
 def write_split(
@@ -54,6 +70,8 @@ def write_split(
     num_shards: int,
     source: Mapping[str, Any],
     num_processes: int = 1,
+    execute: Execute | None = None,
+    shard_sizes: Sequence[int] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Writes one record per item.
@@ -68,6 +86,8 @@ def write_split(
         source: what the records are made from, as JSON values: options, and a fingerprint of files. Shards are kept
             only while it is the same.
         num_processes: 0 means one per processor core.
+        execute: runs the jobs elsewhere than in processes of this machine, by `write_shard`.
+        shard_sizes: records of each shard, instead of even shares.
         quiet: no progress.
 
     Returns:
@@ -86,41 +106,42 @@ def write_split(
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, split):
-        return _write(folder, split, items, encode, num_shards, source, num_processes, quiet)
+        return _write(
+            folder, Split(split, items, encode, num_shards, source, shard_sizes), num_processes, execute, quiet
+        )
 
 
 def _write(
-    folder: pathlib.Path,
-    split: str,
-    items: Sequence[Any],
-    encode: Encode,
-    num_shards: int,
-    source: Mapping[str, Any],
-    num_processes: int,
-    quiet: bool,
+    folder: pathlib.Path, split: Split, num_processes: int, execute: Execute | None, quiet: bool
 ) -> dict[str, Any]:
-    names = [f"{split}-{k:05d}-of-{num_shards:05d}.tfrecord" for k in range(num_shards)]
-    manifest = _Manifest(folder, split, names, {**source, "num_items": len(items)})
-    for pattern in (f".{split}-*.tmp", f".{split}.manifest-*.tmp"):
+    items = split.items
+    names = [f"{split.name}-{k:05d}-of-{split.num_shards:05d}.tfrecord" for k in range(split.num_shards)]
+    manifest = _Manifest(folder, split.name, names, {**split.source, "num_items": len(items)})
+    for pattern in (f".{split.name}-*.tmp", f".{split.name}.manifest-*.tmp"):
         for leftover in folder.glob(pattern):  # of a run that was stopped
             leftover.unlink()
 
-    size = -(-len(items) // num_shards)
+    sizes = split.shard_sizes or [-(-len(items) // split.num_shards)] * split.num_shards
+    assert len(sizes) == split.num_shards and sum(sizes) >= len(items)
+    starts = [0, *itertools.accumulate(sizes)]
+    digest = hashlib.sha256(json.dumps(manifest.source, sort_keys=True).encode()).hexdigest()
     jobs = [
-        _Job(str(folder), name, items[k * size : (k + 1) * size], encode)
+        Job(str(folder), name, items[starts[k] : starts[k + 1]], split.encode, digest)
         for k, name in enumerate(names)
         if name not in manifest.shards
     ]
     kept = len(items) - sum(len(job.items) for job in jobs)
-    progress = progresses.Progress(split, len(items), done=kept, quiet=quiet)
+    progress = progresses.Progress(split.name, len(items), done=kept, quiet=quiet)
     num_processes = min(num_processes or os.cpu_count() or 1, len(jobs))
     try:
-        if num_processes > 1:
+        if execute:
+            execute(jobs, manifest.add)
+        elif num_processes > 1:
             _write_in_processes(jobs, num_processes, manifest, lambda done: progress.show(kept + done))
         else:
             done = itertools.count(kept + 1)
             for job in jobs:
-                manifest.add(_write_shard(job, lambda: progress.show(next(done))))
+                manifest.add(write_shard(job, lambda: progress.show(next(done))))
     finally:
         manifest.save()
     progress.show(len(items), end=True)
@@ -162,7 +183,7 @@ class _Manifest:
             before = _load(self.path)
             listed = {shard["file"]: shard for shard in before["shards"]}
             if before.get("source") == self.source and set(listed) <= set(names):
-                self.shards = {name: shard for name, shard in listed.items() if _unchanged(folder / name, shard)}
+                self.shards = {name: shard for name, shard in listed.items() if unchanged(folder / name, shard)}
             else:
                 for name in present & set(listed):  # written by us from something else
                     (folder / name).unlink()
@@ -213,7 +234,8 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
-def _unchanged(path: pathlib.Path, shard: Mapping[str, Any]) -> bool:
+def unchanged(path: pathlib.Path, shard: Mapping[str, Any]) -> bool:
+    """Whether a file is the shard that a manifest's entry describes."""
     if not path.is_file() or path.is_symlink() or path.stat().st_size != shard.get("bytes"):
         return False
     digest = hashlib.sha256()
@@ -223,8 +245,12 @@ def _unchanged(path: pathlib.Path, shard: Mapping[str, Any]) -> bool:
     return digest.hexdigest() == shard.get("sha256")
 
 
-def _write_shard(job: _Job, tick: Callable[[], None]) -> dict[str, Any]:
-    """Writes one shard under a temporary name and then renames it."""
+def write_shard(job: Job, tick: Callable[[], None]) -> dict[str, Any]:
+    """Writes one shard under a temporary name and then renames it; `tick` is called after every record.
+
+    Returns:
+        its entry for the manifest.
+    """
     digest, offsets, position = hashlib.sha256(), [], 0
     handle, temporary = tempfile.mkstemp(prefix=f".{job.name}-", suffix=".tmp", dir=job.folder)
     try:
@@ -284,15 +310,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _write_and_count(job: _Job) -> dict[str, Any]:
+def _write_and_count(job: Job) -> dict[str, Any]:
     def tick() -> None:
         with _counter.get_lock():
             _counter.value += 1
 
-    return _write_shard(job, tick)
+    return write_shard(job, tick)
 
 
-def _write_in_processes(jobs: list[_Job], num_processes: int, manifest: _Manifest, show: Callable[[int], None]) -> None:
+def _write_in_processes(jobs: list[Job], num_processes: int, manifest: _Manifest, show: Callable[[int], None]) -> None:
     # Fresh processes: a fork of a process in which TensorFlow runs threads may hang.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)

@@ -16,6 +16,7 @@ class Segments(NamedTuple):
     semantic: tf.Tensor  # [H, W] int32
     is_crowd: tf.Tensor  # [H, W] bool, pixels of a thing class without an instance
     index: tf.Tensor  # [H, W] int32, segment of each pixel
+    ids: tf.Tensor  # [S] int32, panoptic
     classes: tf.Tensor  # [S] int32
     areas: tf.Tensor  # [S] int32, pixels
     is_instance: tf.Tensor  # [S] bool, has an instance number and is not void
@@ -43,7 +44,7 @@ def find(label: tf.Tensor, dataset: datasets.Dataset, source: tf.Tensor | str = 
     )
     with tf.control_dependencies([check] if check is not None else []):
         numbered = ids % divisor != 0
-    is_thing = _is_thing(classes, dataset)
+    is_thing = are_things(classes, dataset)
     index = tf.reshape(index, tf.shape(label))
     semantic = tf.gather(classes, index)
     return Segments(
@@ -51,13 +52,15 @@ def find(label: tf.Tensor, dataset: datasets.Dataset, source: tf.Tensor | str = 
         semantic=tf.ensure_shape(semantic, label.shape),
         is_crowd=tf.ensure_shape(tf.gather(is_thing & ~numbered, index), label.shape),
         index=tf.ensure_shape(index, label.shape),
+        ids=ids,
         classes=classes,
         areas=areas,
         is_instance=numbered & ~ignored,
     )
 
 
-def _is_thing(classes: tf.Tensor, dataset: datasets.Dataset) -> tf.Tensor:
+def are_things(classes: tf.Tensor, dataset: datasets.Dataset) -> tf.Tensor:
+    """Which of some classes [S] are things."""
     if not dataset.thing_ids:
         return tf.zeros_like(classes, tf.bool)
     return tf.reduce_any(classes[:, tf.newaxis] == tf.constant(dataset.thing_ids, tf.int32), axis=1)

@@ -1,0 +1,117 @@
+"""CMT-DeepLab (2022, arXiv 2206.08948): clustering mask transformer for panoptic segmentation.
+
+Pixel encoder, pixel decoder, predictor and sizes are kMaX-DeepLab's; the paper builds on MaX-DeepLab's pixel path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from deeplab2_kmax import structures
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.layers import activations, kmeans_attention
+from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.models import kmax_deeplab, mask_transformer
+from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.transformer_decoders import cmt as transformer_decoders
+
+# Levels of the pixel decoder that have transformer layers: strides 32, 16 and 8.
+_CLUSTERED_LEVELS = 3
+
+
+def build(
+    options: model_pb2.ModelOptions,
+    backbone: keras.Model,
+    *,
+    classes: structures.MaskClasses,
+    norm: norms.Norm,
+    activation: str | activations.Activation = "gelu",
+    postprocess: mask_transformer.Postprocess | None = None,
+) -> CMTDeepLab:
+    """Builds the model that `options.max_deeplab` describes around a backbone, with the sizes of its `kmax`.
+
+    Args:
+        options: model options; the backbone's own are not read.
+        backbone: image in [-1, 1] -> Pyramid.
+        classes: what the outputs of the class head mean.
+        norm: factory of the norms outside the backbone.
+        activation: of everything outside the backbone.
+        postprocess: turns predictions into label maps in inference, None for predictions alone.
+
+    Raises:
+        ValueError: an option has no meaning here.
+    """
+    sizes, own = options.max_deeplab.kmax, options.max_deeplab.cmt
+    if options.max_deeplab.HasField("remax"):
+        raise ValueError("max_deeplab.remax trains kMaX-DeepLab: remove it or max_deeplab.cmt.")
+    shared: dict[str, Any] = {"norm": norm, "activation": activations.get(activation)}
+    make_predictor = mask_transformer.make_predictor(options, classes, **shared)
+    pixel_decoder = kmax_deeplab.pixel_decoder(options.max_deeplab, **shared)
+    return CMTDeepLab(
+        backbone=backbone,
+        pixel_decoder=pixel_decoder,
+        transformer_decoder=transformer_decoders.CMTTransformerDecoder(
+            sizes.num_mask_slots or 128,
+            pixel_channels=pixel_decoder.channels,
+            make_predictor=make_predictor,
+            blocks=tuple(sizes.transformer_decoder_blocks) or transformer_decoders.BLOCKS,
+            cluster_channels=sizes.cluster_channels,
+            references=own.reference_masks,
+            recompute=sizes.recompute_transformer_decoder,
+            block_options={
+                **kmax_deeplab.block_options(options.max_deeplab),
+                "residual": transformer_decoders.Residual(own.logits_residual),
+                "coordinates": own.coordinates,
+            },
+            **shared,
+        ),
+        mask_predictor=make_predictor(),
+        semantic_decoder=mask_transformer.semantic_decoder(options, **shared),
+        semantic_head=mask_transformer.semantic_head(options, **shared),
+        normalize_auxiliary_features=sizes.normalize_auxiliary_features,
+        postprocess=postprocess,
+    )
+
+
+class CMTDeepLab(mask_transformer.MaskTransformer):
+    """Images [B, H, W, 3] with values 0..255 -> MaskTransformerOutput; masks at the pixel decoder's finest stride."""
+
+    def __init__(self, *, name: str = "cmt_deeplab", **parts: Any):
+        super().__init__(name=name, **parts)
+
+    def decode(self, features: structures.Pyramid, training: bool | None) -> structures.MaskTransformerOutput:
+        pixels, clusters, steps = self._cluster(features, training)
+        class_features, mask_features = self.transformer_decoder.embeddings(clusters, training=training)
+        prediction = self.mask_predictor(pixels, class_features, mask_features, training=training)
+        if not training:
+            return structures.MaskTransformerOutput(prediction)
+        return structures.MaskTransformerOutput(
+            prediction,
+            auxiliary=tuple(step.prediction for step in steps),
+            reference_masks=tuple(step.references for step in steps if step.references is not None),
+        )
+
+    @mask_transformer.plain_python
+    def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """The cluster that every pixel belongs to most in each layer, [B, h, w] int32. Inference."""
+        _, _, steps = self._cluster(self.backbone(mask_transformer.normalize(images), training=False), training=False)
+        return [kmeans_attention.assign(step.prediction.mask_logits) for step in steps]
+
+    def _cluster(
+        self, pyramid: structures.Pyramid, training: bool | None
+    ) -> tuple[tf.Tensor, transformer_decoders.Clusters, list[transformer_decoders.CMTStep]]:
+        """The finest pixel feature, the clusters behind the last layer, and what each layer did."""
+        clusters: Any = None
+        steps: list[transformer_decoders.CMTStep] = []
+
+        def update(level: int, pixels: tf.Tensor) -> tf.Tensor:
+            nonlocal clusters
+            if level < _CLUSTERED_LEVELS:
+                pixels, clusters, done = self.transformer_decoder(pixels, clusters, level=level, training=training)
+                steps.extend(done)
+            return pixels
+
+        decoded = self.pixel_decoder(pyramid, update=update, training=training)
+        return decoded[-1], clusters, steps

@@ -1,0 +1,197 @@
+"""One training and one evaluation step of shipped configs, as they are but for a tiny crop, on procedural scenes.
+
+`python -m tests.configs.steps`, run in the checkout, does it for all of them, each in a process of its own, and writes
+docs/models.md. It takes about a minute per config and up to 10 GB of memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+import deeplab2_kmax as dk
+from deeplab2_kmax import architectures
+from deeplab2_kmax import config as configs
+from deeplab2_kmax._keras import keras
+from deeplab2_kmax.data import datasets, pipeline, records
+from deeplab2_kmax.data.convert import synthetic_scene
+from evaluation import metric_set
+from tests.configs import resolved
+from trainer import evaluating, training
+from trainer import state as states
+
+PAGE = resolved.ROOT / "docs/models.md"
+CROP = (65, 97)
+_SCENES = 2
+
+_INTRODUCTION = """# Shipped configs
+
+Every config under `configs/`, built as it is and run for one training step and one evaluation step on procedural scenes
+whose classes stand for the first ones of its data set, at a crop of {height}x{width} with random weights. *Parameters*
+are those that are trained, *without the semantic branch* leaves out what only helps training. *Loss* and *gradient* are
+the total loss and the norm of its gradient in that step: figures that only show that all parts work together. Published
+results stand in the head of each file.
+
+Written by `python -m tests.configs.steps` with TensorFlow {tensorflow}.
+
+| config | parameters | without the semantic branch | loss, training | gradient | loss, evaluation | seconds |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+"""
+
+
+class Result(NamedTuple):
+    """What the two steps gave."""
+
+    parameters: int
+    semantic_branch: int
+    train_loss: float
+    gradient_norm: float
+    eval_loss: float
+    panoptic_quality: float
+
+
+def step(name: str) -> Result:
+    """Runs one training and one evaluation step of the config `name`, a path below configs/ without suffix."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _step(name, pathlib.Path(folder))
+
+
+def _step(name: str, folder: pathlib.Path) -> Result:
+    config = _tiny(dk.load_config(resolved.CONFIGS / f"{name}.textproto"), folder)
+    dataset = architectures.dataset_of(config)
+    write_scenes(folder / "scenes.tfrecord", dataset)
+    configs.check(config, "train_and_eval")
+    architecture = architectures.of(config)
+    solver = config.trainer_options.solver_options
+    strategy = tf.distribute.get_strategy()
+    keras.utils.set_random_seed(0)
+    state = states.make(config, strategy, folder / "run", trains=True)
+    before = [tf.identity(variable) for variable in state.model.trainable_variables]
+
+    def data(options: Any, training: bool) -> tf.data.Dataset:
+        batches = pipeline.build_dataset(options, dataset=dataset, training=training, targets=architecture.targets)
+        if training:
+            batches = batches.map(lambda batch: {k: v for k, v in batch.items() if v.dtype != tf.string})
+        return batches
+
+    trainer = training.Trainer(
+        model=state.model,
+        loss=architectures.build_loss(config),
+        optimizer=state.optimizer,
+        solver=solver,
+        dataset=data(config.train_dataset_options, True),
+        strategy=strategy,
+        global_step=state.global_step,
+        averages=state.averages,
+        backbone=states.backbone_variables(state.model),
+        seed=0,
+        sample_ids=lambda step: iter(()),
+    )
+    trained = {key: float(value) for key, value in trainer.train(tf.constant(1)).items()}
+    changed = [bool(tf.reduce_any(old != new)) for old, new in zip(before, state.model.trainable_variables)]
+    if not any(changed):
+        raise AssertionError(f"{name}: the step changed no variable.")
+    evaluator = evaluating.Evaluator(
+        model=state.model,
+        loss=architectures.build_loss(config),
+        metrics=metric_set.MetricSet(architecture.tasks, dataset),
+        data=data(config.eval_dataset_options, False),
+        dataset=dataset,
+        options=config.evaluator_options,
+        strategy=strategy,
+        global_step=state.global_step,
+        folder=folder / "run",
+    )
+    evaluated = evaluator.evaluate(tf.constant(1))
+    branch = [getattr(state.model, part, None) for part in ("semantic_decoder", "semantic_head")]
+    return Result(
+        parameters=_count(state.model.trainable_variables),
+        semantic_branch=sum(_count(part.trainable_variables) for part in branch if part is not None),
+        train_loss=trained["losses/train_total_loss"],
+        gradient_norm=trained["gradient_norm"],
+        eval_loss=float(evaluated["losses/eval_total_loss"]),
+        panoptic_quality=float(evaluated["evaluation/pq/PQ"]),
+    )
+
+
+def _count(variables: Any) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+def _tiny(config: Any, folder: pathlib.Path) -> Any:
+    """The config on one small record, without files that users have to bring."""
+    config.experiment_name = "step"
+    config.model_options.ClearField("initial_checkpoint")
+    config.model_options.backbone.ClearField("pretrained_weights")
+    for options in (config.train_dataset_options, config.eval_dataset_options):
+        options.file_pattern[:] = [str(folder / "scenes.tfrecord")]
+        options.crop_size[:] = CROP
+        if options.min_resize_value:
+            options.min_resize_value[:] = CROP
+            options.max_resize_value[:] = CROP
+        options.batch_size = 1
+    solver = config.trainer_options.solver_options
+    # The first step of a warm-up has learning rate 0.
+    solver.warmup_steps = 0
+    solver.training_number_of_steps = 2
+    config.evaluator_options.save_predictions = False
+    config.evaluator_options.save_raw_predictions = False
+    return config
+
+
+def write_scenes(path: pathlib.Path, dataset: datasets.Dataset) -> None:
+    """Records of procedural scenes; their n-th thing and stuff class become those of the data set."""
+    scenes = datasets.lookup("synthetic_panoptic")
+    ids = np.full(256, dataset.ignore_label, np.int32)
+    for theirs, ours in ((scenes.thing_ids, dataset.thing_ids), (scenes.stuff_ids, dataset.stuff_ids)):
+        ids[list(theirs[: len(ours)])] = ours[: len(theirs)]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for seed in range(_SCENES):
+            image, label, _ = synthetic_scene.Scene(seed, height=CROP[0], width=CROP[1]).render()
+            classes, instances = np.divmod(label, scenes.label_divisor)
+            encoded = io.BytesIO()
+            Image.fromarray(image).save(encoded, format="PNG")
+            label = (ids[classes] * dataset.label_divisor + instances).astype(np.int32)
+            writer.write(records.encode_example(encoded.getvalue(), label, filename=f"{seed}.png"))
+
+
+def main() -> None:
+    """With a name: prints that config's result as JSON. Without: all of them, and the page."""
+    import time
+
+    if len(sys.argv) > 1:
+        print(json.dumps(step(sys.argv[1])._asdict()))
+        return
+    page = _INTRODUCTION.format(height=CROP[0], width=CROP[1], tensorflow=tf.__version__)
+    failed = []
+    for name in resolved.shipped():
+        began = time.monotonic()
+        process = subprocess.run([sys.executable, "-m", __spec__.name, name], capture_output=True, text=True)
+        if process.returncode:
+            print(f"{name}: {process.stderr.strip().splitlines()[-1]}", flush=True)
+            failed.append(name)
+            continue
+        result = Result(**json.loads(process.stdout.splitlines()[-1]))
+        line = (
+            f"| `{name}` | {result.parameters:,} | {result.parameters - result.semantic_branch:,} "
+            f"| {result.train_loss:.2f} | {result.gradient_norm:.2g} | {result.eval_loss:.2f} "
+            f"| {time.monotonic() - began:.0f} |"
+        )
+        print(line, flush=True)
+        page += line + "\n"
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}. {PAGE} stays as it was.")
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

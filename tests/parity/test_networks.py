@@ -1,0 +1,59 @@
+"""The networks answer as DeepLab2's do, with its checkpoints rebuilt under its own names, in every mode."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import shared
+from tests.parity import networks
+
+# Allowed root mean square of bfloat16's difference, in standard deviations of the expected values.
+BFLOAT16_RMS = 0.1
+# What a hard assignment makes of it: a pixel that changes its cluster moves two centres, and all that follows.
+BFLOAT16_RMS_AFTER_ASSIGNMENT = {"kmax_resnet50_gain2": 0.8}
+BFLOAT16_UNEQUAL = 0.15
+BEFORE_ASSIGNMENT = ("encoder_", "pixel_decoder_")
+
+CASES = {case.name: case for case in networks.CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_are_those_of_deeplab2(name):
+    rows = networks.measure(CASES[name], "graph", training=True)
+
+    assert [row for row in rows if not row.share <= 1] == []
+    manifest, _ = shared.case(name)
+    assert {row.output for row in rows} == set(manifest["outputs"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+@pytest.mark.parametrize("name", CASES)
+def test_eager_and_xla_give_the_same(name, mode):
+    rows = networks.measure(CASES[name], mode)
+
+    assert [row for row in rows if not row.share <= 1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_bfloat16_stays_near(name):
+    rows = networks.measure(CASES[name], "bfloat16")
+
+    after = BFLOAT16_RMS_AFTER_ASSIGNMENT.get(name, BFLOAT16_RMS)
+    for row in rows:
+        # Of integers the error is a share.
+        assert row.rms > 0 or row.error < BFLOAT16_UNEQUAL, row
+        assert row.rms < (BFLOAT16_RMS if row.output.startswith(BEFORE_ASSIGNMENT) else after), row
+
+
+def test_a_lean_call_assigns_the_same_pixels():
+    _, arrays = shared.case("kmax_transformer_decoder")
+    model = networks.coco_model()
+    features = [tf.constant(arrays[f"feature_{name}"]) for name in ("os32", "os16", "os8")]
+
+    full = model.transformer_decoder(features, predict=True, training=False)
+    lean = model.transformer_decoder(features, training=False)
+
+    for one, other in zip(full.steps, lean.steps):
+        np.testing.assert_array_equal(one.assignment, other.assignment)
