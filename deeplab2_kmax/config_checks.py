@@ -283,10 +283,13 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
         found.warnings.append("eval_dataset_options.augmentations is not used: evaluation does not augment")
     if model.HasField("max_deeplab") and not is_kmax(model) and len(evaluator.eval_scales) > 1:
         found.problem("evaluator_options.eval_scales", "one scale at most with max_deeplab", evaluator.eval_scales)
-    if not is_kmax(model):
+    if not is_kmax(model) and not is_max(model):
         return
+    family = "kMaX-DeepLab" if is_kmax(model) else "MaX-DeepLab"
     name = model.backbone.name
     for path, harmless in config_values.IGNORED_BY_KMAX.items():
+        if is_max(model) and path.startswith("model_options.backbone."):
+            continue
         message: Any = config
         *parents, leaf = path.split(".")
         for parent in parents:

@@ -77,12 +77,14 @@ _SHARE = _Range("a number in (0, 1]", lambda value: 0 < value <= 1)
 _PROBABILITY = _Range("a number in [0, 1]", lambda value: 0 <= value <= 1)
 _BELOW_ONE = _Range("a number in [0, 1)", lambda value: 0 <= value < 1)
 _COUNT_OR_ALL = _Range("a number > 0, or -1 for all", lambda value: value > 0 or value == -1)
+_STAGE = _Range("a stage, 1 to 5", lambda value: 1 <= value <= 5)
 _TIMEOUT = _Range("a number >= 0, or -1 for no limit", lambda value: value >= -1)
 
 _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
     "BackboneOptions": {
         _SHARE: "drop_path_keep_prob",
         _NOT_NEGATIVE: "window_size",
+        _STAGE: "recompute_stages",
         _POSITIVE: "stem_width_multiplier backbone_width_multiplier backbone_layer_multiplier",
     },
     "DecoderOptions": {_POSITIVE: "decoder_channels aspp_channels atrous_rates aspp_pool_size"},

@@ -71,8 +71,11 @@ def check_atrous(build, zero="", side=65):
         np.testing.assert_allclose(outputs[output_stride], expected, atol=1e-4 * finest.std(), rtol=0)
 
 
-def check_training(build):
-    """Finite gradients reach every variable, in float32 and bfloat16, and eager mode gives what a graph gives."""
+def check_training(build, rounding=0.05):
+    """Finite gradients reach every variable, in float32 and bfloat16, and eager mode gives what a graph gives.
+
+    In bfloat16 up to `rounding` standard deviations, as the two round at other places.
+    """
     images = tf.random.stateless_normal([2, 33, 33, 3], seed=[3, 4])
     for policy, dtype in (("float32", tf.float32), ("mixed_bfloat16", tf.bfloat16)):
         before = keras.mixed_precision.global_policy()
@@ -83,20 +86,21 @@ def check_training(build):
         finally:
             keras.mixed_precision.set_global_policy(before)
         randomize(backbone)
+        backbone(images, training=True)  # brings batch norms of momentum 0 to the signals
         eager, graph = backbone(images), tf.function(backbone)(images)
         for left, right in zip(eager, graph):
             assert left.dtype == dtype
             left, right = (tf.cast(value, tf.float32) for value in (left, right))
-            # Typical rather than largest difference: a graph rounds to bfloat16 at other places.
+            # Typical rather than largest difference.
             difference = tf.sqrt(tf.reduce_mean(tf.square(left - right)))
-            assert difference <= (1e-5 if dtype == tf.float32 else 0.05) * tf.math.reduce_std(left)
+            assert difference <= (1e-5 if dtype == tf.float32 else rounding) * tf.math.reduce_std(left)
         variables = backbone.trainable_variables
 
         @tf.function
         def gradients(backbone=backbone, variables=variables):
             with tf.GradientTape() as tape:
                 # All levels, squared: behind a batch norm the plain sum has no gradient.
-                levels = backbone(images, training=True)[5:10]
+                levels = backbone(images, training=True)[5:]
                 loss = tf.add_n([tf.reduce_sum(tf.square(tf.cast(level, tf.float32))) for level in levels])
             return tape.gradient(loss, variables)
 
@@ -106,10 +110,15 @@ def check_training(build):
 
 
 def check_every_variable_counts(backbone):
-    """Changing any variable changes the features, except what adds to all keys alike: softmax does not see it."""
+    """Changing any variable changes the features, except what adds to all keys alike: softmax does not see it.
+
+    The backbone's batch norms should have momentum 0: after one training call they keep every signal at a scale where
+    small changes show, and attention from choosing single keys.
+    """
     images = tf.random.stateless_normal([1, 65, 65, 3], seed=[5, 6])
     backbone(images)
     randomize(backbone)
+    backbone(images, training=True)
     run = tf.function(lambda: tf.nest.flatten(backbone(images)))
     before = [feature.numpy() for feature in run()]
     for path, variable in restore.variable_paths(backbone).items():

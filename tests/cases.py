@@ -29,6 +29,7 @@ from deeplab2_kmax.layers import (
     soft_assignment,
     squeeze_excite,
     stems,
+    switchable_atrous,
     window_attention,
 )
 from deeplab2_kmax.structures import MaskPrediction, Pyramid
@@ -114,6 +115,29 @@ CASES = [
         "inception_stem",
         lambda: stems.InceptionStem(1 / 16, norm=NORM, activation=RELU),
         inputs=((2, 9, 11, 3),),
+        output=(2, 5, 6, 8),
+    ),
+    Case(
+        "conv_stem",
+        lambda: stems.ConvStem(1 / 16, kernel_size=3, norm=NORM, activation=RELU),
+        inputs=((2, 9, 11, 3),),
+        output=(2, 5, 6, 4),
+    ),
+    Case(
+        "switchable_conv", lambda: switchable_atrous.SwitchableConv(4, 3), inputs=((2, 6, 7, 3),), output=(2, 6, 7, 4)
+    ),
+    Case(
+        "switchable_conv_norm_act",
+        lambda: switchable_atrous.SwitchableConvNormAct(4, stride=2, norm=NORM, activation=RELU),
+        inputs=((2, 6, 7, 3),),
+        output=(2, 3, 4, 4),
+    ),
+    Case(
+        "wide_bottleneck",
+        lambda: residual.Bottleneck(
+            2, inner=4, conv3x3=switchable_atrous.SwitchableConvNormAct, norm=NORM, activation=RELU
+        ),
+        inputs=((2, 5, 6, 8),),
         output=(2, 5, 6, 8),
     ),
     Case(
@@ -221,10 +245,34 @@ CASES = [
         for feedback in (True, False)
     ),
     Case(
+        "dual_path_stage",
+        lambda: dual_path.DualPathStage(
+            [residual.Bottleneck(2, norm=NORM, activation=RELU)],
+            [dual_path.DualPathTransformer(8, 4, filters=4, num_heads=2, hidden=8, norm=NORM, activation=RELU)],
+        ),
+        inputs=((2, 3, 4, 8), (2, 5, 4)),
+        output=((2, 3, 4, 8), (2, 5, 4)),
+    ),
+    Case(
         "resized_fuse",
         lambda: fuse.ResizedFuse(4, norm=NORM, activation=GELU),
         inputs=(((2, 3, 4, 6), (2, 5, 7, 5)),),
         output=(2, 5, 7, 4),
+    ),
+    *(
+        Case(
+            f"stacked_fuse_{size[0]}",
+            lambda strided=strided: fuse.StackedFuse(4, strided=strided, norm=NORM, activation=GELU),
+            inputs=(((2, *size, 6), (2, 5, 7, 4), (2, 5, 7, 4)),),
+            output=(2, 5, 7, 4),
+        )
+        for size, strided in (((3, 4), False), ((9, 13), True))
+    ),
+    Case(
+        "aspp_pool_size",
+        lambda: aspp.ASPP(4, atrous_rates=(1, 2, 3), pool_size=(3, 4), norm=NORM, activation=RELU),
+        inputs=((2, 5, 6, 3),),
+        output=(2, 5, 6, 4),
     ),
     Case(
         "aspp",

@@ -49,10 +49,10 @@ def digests(folder) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tfrecord")}
 
 
-def save(path, pixels, *, dtype=np.uint8, **options) -> None:
+def save(path, pixels, **options) -> None:
     """Writes a picture, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(pixels, dtype)).save(path, **options)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
 
 
 def save16(path, pixels) -> None:

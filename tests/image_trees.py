@@ -163,7 +163,7 @@ def nyud_v2(root, splits=(("train", ("00003", "00001")), ("test", ("00002", "000
         for name in names:
             converters.save(root / "images" / f"{name}.png", picture(int(name), 2, 3))
             converters.save(root / "labels" / f"{name}.png", NYUD_CLASSES)
-            converters.save(root / "depths" / f"{name}.png", NYUD_MILLIMETRES, dtype=np.uint16)
+            converters.save16(root / "depths" / f"{name}.png", NYUD_MILLIMETRES)
             if normals:
                 converters.save(root / "normals" / f"{name}.png", NYUD_NORMALS)
         (root / f"{split}.txt").write_text("\n".join(names) + "\n")

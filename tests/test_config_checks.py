@@ -51,6 +51,17 @@ WRONG = [
     (KMAX % "transformer_decoder_blocks: 6", "model_options.max_deeplab.kmax.transformer_decoder_blocks: expected 3"),
     (KMAX % "num_heads: 3", "model_options.max_deeplab.kmax.transformer_decoder_filters: expected a multiple of"),
     (KMAX % "highest_stride: 8", "model_options.max_deeplab.kmax.highest_stride: expected one of 2, 4, got 8"),
+    (MAX % "remax {} cmt {}", "model_options.max_deeplab.remax: expected nothing beside max_deeplab.cmt"),
+    (
+        MAX % "remax { remask_blocks: [0, 7] }",
+        "model_options.max_deeplab.remax.remask_blocks: expected blocks of the transformer decoder, 0 to 5, or 6 for "
+        "the final prediction, got [0, 7]",
+    ),
+    (MAX % "remax { reclass_eta: 2 }", "model_options.max_deeplab.remax.reclass_eta: expected a number in [0, 1]"),
+    (
+        MAX % "cmt { reference_mask_loss_weight: -1 }",
+        "model_options.max_deeplab.cmt.reference_mask_loss_weight: expected a number >= 0, got -1",
+    ),
     ("model_options { decoder { atrous_rates: 6 } }", "model_options.decoder.atrous_rates: expected three rates"),
     (
         'model_options { decoder { feature_key: "res5" } }',
@@ -77,6 +88,14 @@ WRONG = [
     (
         "model_options { backbone { reduce_last_block_filters: true } }",
         "model_options.backbone.reduce_last_block_filters: expected false with the backbone 'kmax_resnet50', got true",
+    ),
+    (
+        "model_options { backbone { recompute_stages: [2, 6] } }",
+        "model_options.backbone.recompute_stages[1]: expected a stage, 1 to 5, got 6",
+    ),
+    (
+        'model_options { backbone { name: "kmax_xception_41" recompute_stages: 2 } }',
+        "model_options.backbone.recompute_stages: expected [] with the backbone 'kmax_xception_41', got [2]",
     ),
     (SOLVER % "training_number_of_steps: 10", "trainer_options.solver_options.warmup_steps: expected fewer than"),
     (SOLVER % "poly_end_learning_rate: 1", "trainer_options.solver_options.poly_end_learning_rate: expected at most"),
@@ -109,6 +128,16 @@ def test_all_problems_are_named():
         config.load(COCO, overrides)
 
 
+def test_remask_needs_the_semantic_loss(tmp_path):
+    path = tmp_path / "resolved.textproto"
+    text = config.to_text(config.load(COCO, [MAX % "remax {}"]))
+    path.write_text(re.sub(r"semantic_loss \{.*?\}", "", text, count=1, flags=re.DOTALL))
+    with pytest.raises(
+        config.ConfigError, match="semantic_loss: expected the loss that max_deeplab.remax.remask learns"
+    ):
+        config.load(path)
+
+
 @pytest.mark.parametrize(
     ("override", "field"),
     [
@@ -117,16 +146,34 @@ def test_all_problems_are_named():
         ("evaluator_options { nms_kernel: 7 }", "evaluator_options.nms_kernel"),
         ('evaluator_options { transformer_post_processing: "pixelwise" }', "evaluator_options.maskwise_postprocessing"),
         ('model_options { backbone { drop_path_schedule: "constant" } }', "model_options.backbone.drop_path_schedule"),
-        ('model_options { backbone { pretrained_weights: "x" } }', "model_options.backbone.pretrained_weights"),
+        (
+            'model_options { initial_checkpoint: "" backbone { pretrained_format: "timm" } }',
+            "model_options.backbone.pretrained_format",
+        ),
+        (
+            'model_options { initial_checkpoint: "" skip_from_initial_checkpoint: "semantic_last_layer" }',
+            "model_options.skip_from_initial_checkpoint",
+        ),
+        (
+            'model_options { initial_checkpoint: "" allow_partial_backbone: true }',
+            "model_options.allow_partial_backbone",
+        ),
         ("trainer_options { loss_options { center_loss { } } }", "trainer_options.loss_options.center_loss"),
         (SOLVER % "weight_decay: 1", "trainer_options.solver_options.weight_decay"),
         (SOLVER % "clip_gradient_norm: 1", "trainer_options.solver_options.clip_gradient_norm"),
         (SOLVER % 'optimizer: "sgd"', "trainer_options.solver_options.adamw_weight_decay"),
         ("eval_dataset_options { augmentations { } }", "eval_dataset_options.augmentations"),
         (TRAIN % "crop_size: [65, 65] max_resize_value: 65", "model_options.max_deeplab.semantic_sample_k is 4096"),
+        (MAX % "remax { remask: false remask_blocks: 0 }", "model_options.max_deeplab.remax.remask_blocks is not used"),
+        (MAX % "remax { reclass: false reclass_eta: 0.2 }", "model_options.max_deeplab.remax.reclass_eta is not used"),
+        (MAX % "remax { remask: false reclass: false }", "model_options.max_deeplab.remax changes nothing"),
+        (
+            MAX % "cmt { reference_masks: false reference_mask_loss_weight: 2 }",
+            "model_options.max_deeplab.cmt.reference_mask_loss_weight is not used",
+        ),
     ],
 )
-def test_settings_that_deeplab2_reads_over_are_warnings(override, field):
+def test_settings_without_effect_are_warnings(override, field):
     warnings = config.check(config.load(COCO, [override]))
     assert any(warning.startswith(field) for warning in warnings), warnings
 

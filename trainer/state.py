@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import architectures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.checkpoints import restore, weight_files
+from deeplab2_kmax.checkpoints import restore, sources, weight_files
 from deeplab2_kmax.protos import config_pb2
 from trainer import averages as averages_lib
 from trainer import checkpointing, optimizers
@@ -99,6 +99,9 @@ def _initialise(config, model: keras.Model, folder: pathlib.Path, *, trains: boo
                 "evaluating it would score random weights."
             )
         said.append(str(report))
+        alone = {path.split("/")[0] for path in report.loaded} == {"backbone"}
+        if alone and sources.of_checkpoint(model.backbone) != sources.SYMMETRIC:
+            said.append("It is taken as it is; in backbone.pretrained_weights its input normalisation is converted.")
     elif not trains:
         raise ValueError(
             f"There is no checkpoint in {folder}, and model_options.initial_checkpoint is not set: nothing to evaluate."

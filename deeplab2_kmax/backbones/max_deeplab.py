@@ -7,32 +7,24 @@ blocks refine the last feature, and a decoder brings it back to stride 4, in the
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import fixed_options, resnet, swidernet
-from deeplab2_kmax.layers import conv, dual_path, fuse, recompute, residual
+from deeplab2_kmax.backbones import fixed_options, resnet, stacked_decoder, swidernet
+from deeplab2_kmax.layers import conv, dual_path, residual
 
 Blocks = Sequence[residual.ResidualBlock]
 
-
-class Step(NamedTuple):
-    """A step of the decoder: what came before, fused at a stride, and blocks on it."""
-
-    stride: int  # nominal: 32 is that of stage 5 at every output stride
-    blocks: int = 0  # of the plain backbone
-    extra: int = 0  # of the mask transformer alone
-
-
-STEPS_S = (Step(8, extra=1), Step(4, extra=1))
+# What the mask transformer adds is `extra`: of the large network's decoder the first four steps are the plain one's.
+STEPS_S = (stacked_decoder.Step(8, extra=1), stacked_decoder.Step(4, extra=1))
 STEPS_L = (
-    *(Step(8, blocks=1), Step(4, blocks=1), Step(8, blocks=1), Step(32, blocks=1, extra=3)),
-    *(Step(8, extra=3), Step(4, extra=3), Step(8, extra=3), Step(32, extra=3), Step(8, extra=3), Step(4, extra=3)),
+    *stacked_decoder.STEPS[:3],
+    stacked_decoder.STEPS[3]._replace(extra=3),
+    *(stacked_decoder.Step(stride, extra=3) for stride in (8, 4, 8, 32, 8, 4)),
 )
 
 
@@ -60,7 +52,7 @@ class MaXDeepLab(resnet.ResNet):
         *,
         transformers: Mapping[int, int],
         extra_blocks: int = 0,
-        steps: Sequence[Step],
+        steps: Sequence[stacked_decoder.Step],
         semantic_step: int = 0,
         num_mask_slots: int = 128,
         memory_channels: int = 256,
@@ -71,15 +63,10 @@ class MaXDeepLab(resnet.ResNet):
         **others: Any,
     ):
         super().__init__(num_heads=num_heads, name=name, **others)
-        strided = [step.stride > before.stride for before, step in zip((Step(32), *steps), steps)]
-        if any(strided) and self.recipe.output_stride != 16:
-            raise ValueError(f"{name}: output_stride must be 16, but got {self.recipe.output_stride}.")
         self.semantic_step = semantic_step
         recipe = self.recipe
 
-        def stage(number: int, blocks: Blocks) -> keras.layers.Layer | None:
-            if not blocks:
-                return None
+        def stage(number: int, blocks: Blocks) -> keras.layers.Layer:
             if number not in transformers:
                 return residual.Stage(blocks)
             layers = [
@@ -95,30 +82,13 @@ class MaXDeepLab(resnet.ResNet):
                 )
                 for block in blocks
             ]
-            return DualPathStage(blocks, layers, recompute=number in recipe.recompute_stages)
-
-        def further(stride: int, count: int) -> keras.layers.Layer | None:
-            number = int(math.log2(stride))
-            return stage(number, recipe.blocks(number, stride, 1, count) if count else ())
+            return dual_path.DualPathStage(blocks, layers, recompute=number in recipe.recompute_stages)
 
         for number in transformers:
             setattr(self, f"stage{number}", stage(number, _blocks(getattr(self, f"stage{number}"))))
         self.memory = Memory(num_mask_slots, memory_channels)
-        self.stage5_extra = further(32, extra_blocks)
-        self.decoder = Decoder(
-            steps,
-            fuses=[
-                fuse.StackedFuse(
-                    4 * recipe.filters(step.stride),
-                    strided=halves,
-                    norm=recipe.norm,
-                    activation=recipe.activation,
-                )
-                for step, halves in zip(steps, strided)
-            ],
-            stages=[further(step.stride, step.blocks) for step in steps],
-            extras=[further(step.stride, step.extra) for step in steps],
-        )
+        self.stage5_extra = stage(5, recipe.blocks(5, 32, 1, extra_blocks)) if extra_blocks else None
+        self.decoder = stacked_decoder.StackedDecoder(recipe, steps, make_stage=stage)
         project = functools.partial(conv.DenseNormAct, memory_channels, norm=recipe.norm, activation=recipe.activation)
         self.class_projection = project(name="class_projection")
         self.mask_projection = project(name="mask_projection")
@@ -130,10 +100,10 @@ class MaXDeepLab(resnet.ResNet):
         memory = self.memory(x)
         levels = [x]
         for stage in (self.stage2, self.stage3, self.stage4, self.stage5):
-            x, memory = _apply(stage, x, memory, training)
+            x, memory = dual_path.apply(stage, x, memory, training)
             levels.append(x)
-        x, memory = _apply(self.stage5_extra, x, memory, training)
-        steps, memory = self.decoder(x, levels, memory, training=training)
+        x, memory = dual_path.apply(self.stage5_extra, x, memory, training)
+        steps, memory = self.decoder(levels, x, memory, training=training)
 
         activated = [self.activation(level) for level in levels]
         panoptic = self.activation(steps[-1])
@@ -155,7 +125,11 @@ class MaXDeepLab(resnet.ResNet):
         They have the backbone's learning rate; the memory, its layers and the blocks that come with it do not.
         """
         plain = [self.stem, self.stage1, self.stage2, self.stage3, self.stage4, self.stage5, *self.decoder.plain()]
-        parts = [part for layer in plain for part in (_blocks(layer) if isinstance(layer, DualPathStage) else [layer])]
+        parts = [
+            part
+            for layer in plain
+            for part in (_blocks(layer) if isinstance(layer, dual_path.DualPathStage) else [layer])
+        ]
         return [variable for part in parts if part is not None for variable in part.trainable_variables]
 
 
@@ -181,90 +155,7 @@ class Memory(keras.layers.Layer):
         return tf.tile(tf.cast(self.features, pixels.dtype), [tf.shape(pixels)[0], 1, 1])
 
 
-class DualPathStage(keras.layers.Layer):
-    """Blocks, as in `residual.Stage`, each followed by a dual-path layer.
-
-    Un-activated pixels [B, h, w, C] and memory [B, N, D] -> both, updated. With `recompute` training keeps the inputs of the dual-path layers alone; blocks decide for themselves.
-    """
-
-    def __init__(
-        self,
-        blocks: Blocks,
-        transformers: Sequence[dual_path.DualPathTransformer],
-        *,
-        recompute: bool = False,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.num_blocks = len(blocks)
-        self.recompute = recompute
-        for number, (block, transformer) in enumerate(zip(blocks, transformers), start=1):
-            setattr(self, f"block{number}", block)
-            setattr(self, f"transformer{number}", transformer)
-
-    def call(self, x: tf.Tensor, memory: tf.Tensor, training: bool | None = False) -> tuple[tf.Tensor, tf.Tensor]:
-        for number in range(1, self.num_blocks + 1):
-            x = getattr(self, f"block{number}")(x, training=training)
-            transformer = getattr(self, f"transformer{number}")
-            if training and self.recompute:
-                x, memory = recompute.call(functools.partial(transformer, training=True), x, memory)
-            else:
-                x, memory = transformer(x, memory, training=training)
-        return x, memory
-
-
-class Decoder(keras.layers.Layer):
-    """Brings the last feature to the strides of the steps: un-activated features of all steps, and the memory.
-
-    A step fuses the current feature with the last two that were kept for its stride, and keeps its own.
-    """
-
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        *,
-        fuses: Sequence[fuse.StackedFuse],
-        stages: Sequence[keras.layers.Layer | None],
-        extras: Sequence[keras.layers.Layer | None],
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.steps = tuple(steps)
-        for number, (fused, stage, extra) in enumerate(zip(fuses, stages, extras), start=1):
-            setattr(self, f"fuse{number}", fused)
-            setattr(self, f"stage{number}", stage)
-            setattr(self, f"extra{number}", extra)
-
-    def call(
-        self, x: tf.Tensor, levels: Sequence[tf.Tensor], memory: tf.Tensor, training: bool | None = False
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        kept = {4: [levels[1]], 8: [levels[2]], 32: [levels[4]]}
-        found = []
-        for number, step in enumerate(self.steps, start=1):
-            x = getattr(self, f"fuse{number}")((x, *kept[step.stride][-2:]), training=training)
-            x, memory = _apply(getattr(self, f"stage{number}"), x, memory, training)
-            x, memory = _apply(getattr(self, f"extra{number}"), x, memory, training)
-            kept[step.stride].append(x)
-            found.append(x)
-        return found, memory
-
-    def plain(self) -> list[keras.layers.Layer]:
-        """The layers that the plain backbone has too."""
-        numbers = [number for number, step in enumerate(self.steps, start=1) if step.blocks]
-        return [getattr(self, f"{part}{number}") for number in numbers for part in ("fuse", "stage")]
-
-
-def _apply(
-    stage: keras.layers.Layer | None, x: tf.Tensor, memory: tf.Tensor, training: bool | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    if stage is None:
-        return x, memory
-    if isinstance(stage, DualPathStage):
-        return stage(x, memory, training=training)
-    return stage(x, training=training), memory
-
-
-def _blocks(stage: residual.Stage | DualPathStage) -> list[residual.ResidualBlock]:
+def _blocks(stage: residual.Stage | dual_path.DualPathStage) -> list[residual.ResidualBlock]:
     return [getattr(stage, f"block{number}") for number in range(1, stage.num_blocks + 1)]
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax import registry
+from deeplab2_kmax.checkpoints.name_maps import backbones
 
 _SHOWN = 8
-# What one side may lack: which convolutions have a switch depends on the output stride, and a switch at its start
-# changes nothing.
-_OPTIONAL = re.compile(r".*/_?switch/(kernel|bias)")
+# What one side may lack, by our paths and by their names.
+_OPTIONAL = re.compile("|".join(backbones.OPTIONAL))
 _COLUMNS = ("loaded", "reshaped", "missing", "mismatched", "skipped", "unused")
 
 

@@ -24,6 +24,8 @@ _BACKBONE_ROOTS = ("encoder/", "backbone/_encoder/")
 _MODEL_PARTS = {"pixel_decoder", "transformer_decoder", "semantic_decoder", "semantic_last_layer"}
 _LEAST_BACKBONE_SHARE = 0.9
 _SHOWN = 8
+# What reading a damaged checkpoint may raise.
+_DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, LookupError)
 
 Shape = tuple[int, ...]
 
@@ -194,7 +196,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
         )
     try:
         reader = tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{prefix} is damaged: {str(error).splitlines()[0]}") from error
     stored = {}
     for key, shape in reader.get_variable_to_shape_map().items():
@@ -247,7 +249,7 @@ def _values(
         return {
             path: np.reshape(reader.get_tensor(f"{names[path]}{_SUFFIX}"), ours[path].shape) for path in report.loaded
         }
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{report.source} is damaged: {str(error).splitlines()[0]}") from error
 
 
@@ -268,8 +270,8 @@ def _check_backbone(model: Any, report: Report) -> None:
         lacking = [path for path in [*report.missing, *report.mismatched] if path in paths]
         raise ValueError(
             f"{report.source} holds only {loaded} of the backbone's {total} variables, fewer than 90 %: is it of "
-            f"another backbone? Missing, for example: {', '.join(lacking[:_SHOWN])}. allow_partial_backbone goes on all "
-            f"the same.\n{report.table()}"
+            f"another backbone? Missing, for example: {', '.join(lacking[:_SHOWN])}. With allow_partial_backbone it is "
+            f"taken all the same.\n{report.table()}"
         )
 
 

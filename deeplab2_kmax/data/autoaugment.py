@@ -37,31 +37,55 @@ POLICIES = {
 }
 
 
-def policy(name: str) -> Callable[..., tf.Tensor]:
-    """The policy of that name: `apply(image [h, w, 3] uint8, seed=) -> image`.
+class Policy:
+    """Pairs of operations. One pair is drawn; both run in order, each with its own probability."""
 
-    One pair of operations is drawn; both run in order, each with its own probability.
-    """
-    pairs = registry.lookup(POLICIES, name, "autoaugment policy")
+    # How many pixels around a pixel can change what the operations of a pair make of it (unless they need the whole).
+    MARGIN = 2
 
-    def run(image: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+    def __init__(self, pairs: Sequence[tuple[Choice, Choice]]):
+        self._pairs = pairs
+
+    def draw(self, seed: tf.Tensor) -> tf.Tensor:
+        """What will run, [2] int32: for both positions the number of the pair, or of no pair."""
         pair_seed, chance_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        pair = augment.uniform_int(pair_seed, len(pairs))
+        pair = augment.uniform_int(pair_seed, len(self._pairs))
         chances = tf.random.stateless_uniform([2], chance_seed)
+        probabilities = tf.constant([[probability for _, probability, _ in choices] for choices in self._pairs])[pair]
+        return tf.where(chances < probabilities, pair, len(self._pairs))
+
+    def needs_whole(self, drawn: tf.Tensor) -> tf.Tensor:
+        """Whether an operation drawn looks at the whole image, bool: then a part of it would come out differently."""
+        table = [[operation in _NEEDS_WHOLE for operation, _, _ in choices] for choices in [*zip(*self._pairs)]]
+        table = tf.constant([[*row, False] for row in table])
+        return table[0, drawn[0]] | table[1, drawn[1]]
+
+    def apply(self, image: tf.Tensor, drawn: tf.Tensor, *, num_pixels: tf.Tensor | None = None) -> tf.Tensor:
+        """Runs what was drawn on uint8 [h, w, 3], which may be a part of an image of `num_pixels` pixels."""
         for position in range(2):
-            choices = [choice[position] for choice in pairs]
-            probability = tf.constant([probability for _, probability, _ in choices])[pair]
-            branches = [partial(apply, image, operation, level) for operation, _, level in choices]
-            branch = tf.where(chances[position] < probability, pair, len(pairs))
-            image = tf.switch_case(branch, [*branches, partial(tf.identity, image)])
+            branches = [
+                partial(apply, image, operation, level, num_pixels=num_pixels)
+                for operation, _, level in (choices[position] for choices in self._pairs)
+            ]
+            image = tf.switch_case(drawn[position], [*branches, partial(tf.identity, image)])
         return image
 
-    return run
+
+def policy(name: str) -> Policy:
+    """The policy of that name."""
+    return Policy(registry.lookup(POLICIES, name, "autoaugment policy"))
 
 
-def apply(image: tf.Tensor, operation: str, level: float) -> tf.Tensor:
-    """One operation at a level from 0 to 10: uint8 [h, w, 3] -> the same."""
-    result = registry.lookup(OPERATIONS, operation, "colour operation")(image, level)
+def apply(image: tf.Tensor, operation: str, level: float, *, num_pixels: tf.Tensor | None = None) -> tf.Tensor:
+    """One operation at a level from 0 to 10: uint8 [h, w, 3] -> the same.
+
+    Args:
+        num_pixels: of the whole image, where only a part is given; `Contrast` depends on it.
+    """
+    function = registry.lookup(OPERATIONS, operation, "colour operation")
+    if operation == "Contrast" and num_pixels is not None:
+        function = partial(function, num_pixels=num_pixels)
+    result = function(image, level)
     result.set_shape(image.shape)
     return result
 
@@ -77,18 +101,18 @@ def _auto_contrast(image: tf.Tensor, level: float) -> tf.Tensor:
 
 def _equalize(image: tf.Tensor, level: float) -> tf.Tensor:
     del level
-    channels = tf.range(3)
+    channels, width = tf.range(3), tf.shape(image)[1]
     values = tf.cast(image, tf.int32)
-    bins = values + channels * 256
+    # Offsets of a whole row: adding three numbers over the last axis is far slower.
+    bins = values + tf.reshape(tf.tile(channels * 256, [width]), [width, 3])
     histogram = tf.reshape(tf.math.bincount(tf.reshape(bins, [-1]), minlength=768, maxlength=768), [3, 256])
-    last = tf.gather_nd(
-        histogram, tf.stack([channels, tf.reduce_max(values, axis=(0, 1))], axis=1)
-    )  # the last not empty
+    highest = tf.reduce_max(tf.where(histogram > 0, tf.range(256), 0), axis=1)
+    last = tf.gather_nd(histogram, tf.stack([channels, highest], axis=1))  # the last not empty
     step = ((tf.reduce_sum(histogram, axis=1) - last) // 255)[:, tf.newaxis]
     table = (tf.cumsum(histogram, axis=1, exclusive=True) + step // 2) // tf.maximum(step, 1)
     table = tf.concat([tf.zeros([3, 1], tf.int32), tf.clip_by_value(table[:, 1:], 0, 255)], axis=1)
     table = tf.where(step == 0, tf.range(256), table)
-    return tf.gather(tf.cast(tf.reshape(table, [-1]), tf.uint8), bins)
+    return tf.gather_nd(tf.cast(tf.reshape(table, [-1]), tf.uint8), bins[..., tf.newaxis])
 
 
 def _invert(image: tf.Tensor, level: float) -> tf.Tensor:
@@ -102,7 +126,10 @@ def _posterize(image: tf.Tensor, level: float) -> tf.Tensor:
 
 
 def _solarize(image: tf.Tensor, level: float) -> tf.Tensor:
-    return tf.where(tf.cast(image, tf.int32) < int(level / 10 * 256), image, 255 - image)
+    threshold = int(level / 10 * 256)
+    if threshold > 255:
+        return image
+    return tf.bitwise.bitwise_xor(image, tf.cast(image >= tf.constant(threshold, tf.uint8), tf.uint8) * 255)
 
 
 def _color(image: tf.Tensor, level: float) -> tf.Tensor:
@@ -110,25 +137,26 @@ def _color(image: tf.Tensor, level: float) -> tf.Tensor:
     return _blend(gray, image, _factor(level))
 
 
-def _contrast(image: tf.Tensor, level: float) -> tf.Tensor:
+def _contrast(image: tf.Tensor, level: float, num_pixels: tf.Tensor | None = None) -> tf.Tensor:
     # DeepLab2 averages the counts of the grey histogram and not the grey values, so the image's size decides.
-    pixels = tf.cast(tf.shape(image)[0] * tf.shape(image)[1], tf.float32)
-    constant = tf.cast(tf.minimum(pixels / 256.0, 255.0), tf.uint8)
-    return _blend(tf.zeros_like(image) + constant, image, _factor(level))
+    if num_pixels is None:
+        num_pixels = tf.shape(image)[0] * tf.shape(image)[1]
+    constant = tf.cast(tf.minimum(tf.cast(num_pixels, tf.float32) / 256.0, 255.0), tf.uint8)
+    return _blend(constant, image, _factor(level))
 
 
 def _brightness(image: tf.Tensor, level: float) -> tf.Tensor:
-    return _blend(tf.zeros_like(image), image, _factor(level))
+    return _blend(tf.constant(0, tf.uint8), image, _factor(level))
 
 
 def _sharpness(image: tf.Tensor, level: float) -> tf.Tensor:
-    values = tf.cast(image, tf.float32)[tf.newaxis]
-    kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13.0
-    kernel = tf.tile(kernel[:, :, tf.newaxis, tf.newaxis], [1, 1, 3, 1])
-    smooth = tf.nn.depthwise_conv2d(values, kernel, strides=[1, 1, 1, 1], padding="VALID")[0]
-    smooth = tf.cast(tf.clip_by_value(smooth, 0.0, 255.0), tf.uint8)
-    inside = tf.pad(tf.ones_like(smooth, tf.bool), [[1, 1], [1, 1], [0, 0]])
-    return _blend(tf.where(inside, tf.pad(smooth, [[1, 1], [1, 1], [0, 0]]), image), image, _factor(level))
+    """Blends with [1 1 1; 1 5 1; 1 1 1] / 13; the border of the image stays as it is."""
+    values = tf.cast(image, tf.int16)
+    rows = values[:-2] + values[1:-1] + values[2:]
+    total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * values[1:-1, 1:-1]
+    smooth = tf.cast(tf.cast(total, tf.float32) / 13.0, tf.uint8)
+    inner = _blend(smooth, image[1:-1, 1:-1], _factor(level))
+    return tf.concat([image[:1], tf.concat([image[1:-1, :1], inner, image[1:-1, -1:]], axis=1), image[-1:]], axis=0)
 
 
 def _factor(level: float) -> float:
@@ -157,3 +185,4 @@ OPERATIONS: dict[str, Callable[[tf.Tensor, float], tf.Tensor]] = {
     "Brightness": _brightness,
     "Sharpness": _sharpness,
 }
+_NEEDS_WHOLE = ("AutoContrast", "Equalize")

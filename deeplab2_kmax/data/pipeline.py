@@ -7,12 +7,11 @@ parts, and no buffer holds samples to shuffle: the order is a permutation of rec
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from deeplab2_kmax.data import datasets, preprocess, record_index, records, samples
+from deeplab2_kmax.data import datasets, mixture, plan, preprocess, reader, samples
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import dataset_pb2
 
@@ -46,7 +45,7 @@ def build_dataset(
         num_shards, shard: input pipelines (hosts) and which of them this is. The parts of all shards, joined, are the
             global batch.
         replicas: devices this pipeline feeds. Its part of a global batch comes as that many batches, one by one.
-        targets: of samples.TARGETS; None: masks where thing_id_mask_annotations is set. Semantic ones are always made.
+        targets: of plan.TARGETS; None: masks where thing_id_mask_annotations is set. Semantic ones are always made.
         num_parallel_calls, prefetch: samples in the making, and batches kept ready.
 
     Raises:
@@ -54,13 +53,17 @@ def build_dataset(
             whose labels do not fit the data set (some records are checked at once, the others when they are read, then
             as tf.errors.InvalidArgumentError that names file and record).
     """
-    plan = samples.plan(options, dataset, training=training, targets=targets)
+    sample_plan = plan.make(options, dataset, training=training, targets=targets)
     part = _part_size(options.batch_size, num_shards, shard, replicas)
     if start_batch < 0 or seed < 0:
         raise ValueError(f"start_batch {start_batch} and seed {seed}: expected 0 or more")
-    files = record_index.find_files(options.file_pattern)
-    reader = Reader(record_index.build(files, allow_empty=dataset.empty_shards), plan, video=not training)
-    reader.check_some()
+    if options.mixture and not training:
+        raise ValueError("mixture: evaluation takes one data set at a time; name its files in file_pattern.")
+    parts = mixture.sources(options, dataset)
+    source = reader.Reader(parts, sample_plan, video=not training)
+    if options.skip_corrupt:
+        source.skip_corrupt(_budget(options))
+    source.check_some()
 
     def position(number: tf.Tensor) -> tf.Tensor:
         """Where the n-th sample of this shard stands in the stream of all."""
@@ -68,12 +71,12 @@ def build_dataset(
 
     if training:
         numbers = tf.data.Dataset.range(start_batch * part, _LAST_POSITION)
-        make = _training(reader, plan, seed)
+        make = _training(source, mixture.Schedule([one.weight for one in parts]), sample_plan, seed)
     else:
-        num_batches = -(-reader.num_records // options.batch_size)
+        num_batches = -(-source.num_records // options.batch_size)
         numbers = tf.data.Dataset.range(min(start_batch, num_batches) * part, num_batches * part)
-        numbers = numbers.filter(lambda number: position(number) < reader.num_records)
-        make = _evaluation(reader, plan)
+        numbers = numbers.filter(lambda number: position(number) < source.num_records)
+        make = _evaluation(source, sample_plan)
 
     # Nothing in a sample is Python control flow over tensors: no need to rewrite it all.
     plain = tf.autograph.experimental.do_not_convert(lambda number: make(position(number)))
@@ -82,90 +85,55 @@ def build_dataset(
         stream = stream.batch(part // replicas, drop_remainder=True)
     else:
         stream = _padded_batch(stream, part // replicas, dataset)
+    if options.data_service and training:
+        # Options of the part that the workers run must stand before it.
+        stream = _distribute(stream.with_options(_options()), options.data_service)
     return stream.prefetch(prefetch).with_options(_options())
 
 
-class Reader:
-    """Reads records by their number, in a graph or eagerly."""
-
-    def __init__(self, index: record_index.RecordIndex, plan: samples.Plan, *, video: bool):
-        self.num_records = index.num_records
-        self._plan = plan
-        self._video = video and plan.dataset.is_video
-        self._files = tf.constant(index.files)
-        self._names = tf.constant([os.path.basename(path) for path in index.files])
-        self._file_ids = tf.constant(index.file_ids, tf.int32)
-        self._offsets = tf.constant(index.offsets, tf.int64)
-        self._numbers = tf.constant(index.numbers, tf.int32)
-
-    def read(self, record: tf.Tensor) -> samples.Tensors:
-        """A parsed record (see records.parse_example) and its sample_id.
-
-        Raises:
-            InvalidArgumentError: with file and record number.
-        """
-        file_id, number = self._file_ids[record], tf.strings.as_string(self._numbers[record])
-        source = tf.strings.join([self._files[file_id], ", record ", number])
-        example = records.parse_example(
-            self._fetch(self._files[file_id], self._offsets[record], source),
-            source=source,
-            label=self._plan.has_labels,
-            video=self._video,
-        )
-        example[keys.SAMPLE_ID] = tf.strings.join([self._names[file_id], number, example["image_name"]], separator=":")
-        return example
-
-    def check_some(self) -> None:
-        """Reads the first, middle and last record and checks that they fit options and data set."""
-        check = tf.function(lambda record: samples.check_record(self.read(record), self._plan), autograph=False)
-        for record in sorted({0, self.num_records // 2, self.num_records - 1}):
-            try:
-                check(tf.constant(record, tf.int64))
-            except tf.errors.InvalidArgumentError as error:
-                raise ValueError(f"Bad record: {_reason(error)}") from error
-
-    def _fetch(self, file: tf.Tensor, offset: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-        def fetch(offset: tf.Tensor) -> tf.Tensor:
-            # Without a buffer: the frame and the record are read, nothing after them.
-            one = tf.raw_ops.TFRecordDatasetV2(
-                filenames=[file], compression_type="", buffer_size=0, byte_offsets=[offset]
-            )
-            spec = {"output_types": [tf.string], "output_shapes": [tf.TensorShape([])]}
-            one = tf.raw_ops.TakeDataset(input_dataset=one, count=tf.constant(1, tf.int64), **spec)
-            return tf.raw_ops.DatasetToSingleElement(dataset=one, **spec)[0]
-
-        data = records.attempt(fetch, offset, otherwise=tf.constant(""))
-        check = tf.debugging.Assert(
-            tf.strings.length(data) > 0, [source, "is corrupt (its checksum does not match) or no longer there"]
-        )
-        with tf.control_dependencies([check] if check is not None else []):
-            return tf.identity(data)
-
-
-def _training(reader: Reader, plan: samples.Plan, seed: int):
+def _training(source: reader.Reader, schedule: mixture.Schedule, sample_plan: plan.Plan, seed: int):
     base = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int64)
+    counts = tf.constant(source.counts, tf.int64)
+    firsts = tf.cumsum(counts, exclusive=True)
+    is_mixture = len(source.counts) > 1
 
     def make(position: tf.Tensor) -> samples.Tensors:
-        num_records = tf.constant(reader.num_records, tf.int64)
-        epoch, place = position // num_records, position % num_records
-
         def read(stream: int) -> samples.Tensors:
-            # Each stream walks through the records in an order of its own.
-            order = _fold(base, 1 + stream, epoch)
-            if reader.num_records == 1:
-                return reader.read(place)
-            return reader.read(tf.random.experimental.index_shuffle(place, order, num_records - 1))
+            # Each stream walks through the records of each data set in an order of its own.
+            part, number = tf.constant(0, tf.int64), position
+            if is_mixture:
+                part, number = schedule.at(position, _fold(base, 3 + stream))
+            epoch, place = number // counts[part], number % counts[part]
+            order = _fold(base, 1 + stream, epoch, *([part] if is_mixture else []))
+            last = counts[part] - 1
+            shuffled = tf.random.experimental.index_shuffle(place, order, tf.maximum(last, 1))
+            return source.read(firsts[part] + tf.minimum(shuffled, last))
 
-        return samples.training_sample(read, _fold(base, 0, position), plan)
+        return samples.training_sample(read, _fold(base, 0, position), sample_plan)
 
     return make
 
 
-def _evaluation(reader: Reader, plan: samples.Plan):
+def _evaluation(source: reader.Reader, sample_plan: plan.Plan):
     def make(position: tf.Tensor) -> samples.Tensors:
-        return samples.evaluation_sample(reader.read(position), plan)
+        return samples.evaluation_sample(source.read(position), sample_plan)
 
     return make
+
+
+def _distribute(stream: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """Has the workers of a tf.data service make the batches; each of them comes once."""
+    return stream.apply(
+        tf.data.experimental.service.distribute(
+            processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC, service=address
+        )
+    )
+
+
+def _budget(options: dataset_pb2.DatasetOptions) -> float:
+    if not 0 <= options.skip_corrupt_budget < 1:
+        raise ValueError(f"skip_corrupt_budget {options.skip_corrupt_budget:g}: expected 0 or more and less than 1")
+    return options.skip_corrupt_budget
 
 
 def _fold(seed: tf.Tensor, *numbers: tf.Tensor | int) -> tf.Tensor:
@@ -191,6 +159,7 @@ def _padded_batch(stream: tf.data.Dataset, batch_size: int, dataset: datasets.Da
         keys.RESIZED_IMAGE: tf.constant(preprocess.FILL),
         keys.SEMANTIC_RAW: tf.constant(dataset.ignore_label),
         keys.PANOPTIC_RAW: tf.constant(dataset.void_id),
+        keys.NEXT_PANOPTIC_RAW: tf.constant(dataset.void_id),
     }
     spec = stream.element_spec
     return stream.padded_batch(
@@ -206,9 +175,3 @@ def _options() -> tf.data.Options:
     # Shards are cut by position here; tf.distribute must not cut them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """What an assertion said, without TensorFlow's wrapping."""
-    text = error.message.split("assertion failed:")[-1].strip().split("\n")[0]
-    return text.replace("] [", " ").strip("[]")

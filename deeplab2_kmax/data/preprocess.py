@@ -69,6 +69,16 @@ def resize_label(label: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.ResizeNearestNeighbor(images=label[tf.newaxis], size=size, align_corners=True)[0]
 
 
+def nearest_index(index: tf.Tensor, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+    """Which of `old` rows (or columns) each of some rows of `resize_label` to `new` rows shows; int32."""
+    steps = tf.where(new > 1, tf.cast(old - 1, tf.float32) / tf.cast(tf.maximum(new - 1, 1), tf.float32), 0.0)
+    place = tf.cast(index, tf.float32) * steps
+    below = tf.floor(place)
+    # Halves away from zero, as the kernel does; tf.round would take the even one.
+    rounded = tf.cast(below, tf.int32) + tf.cast(place - below >= 0.5, tf.int32)
+    return tf.minimum(rounded, old - 1)
+
+
 def pad(values: tf.Tensor, size: Sides, fill: float, *, offset: tf.Tensor | tuple[int, int] = (0, 0)) -> tf.Tensor:
     """Pads [h, w, C] to at least `size`, with `offset` (y, x) rows and columns before it and the rest after."""
     shape = tf.shape(values)

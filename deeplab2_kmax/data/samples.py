@@ -1,127 +1,24 @@
 """One sample: a decoded record -> what the network sees and learns from, in training and in evaluation.
 
-Steps and their order are DeepLab2's. Every random step takes its own seed.
+Steps and their order are DeepLab2's. Every random step takes its own seed, and everything a sample holds (image, other
+frame, labels, depth, normals) goes through the same draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import tensorflow as tf
 
-from deeplab2_kmax.data import augment, autoaugment, copy_paste, datasets, preprocess
-from deeplab2_kmax.data.preprocess import Sides
-from deeplab2_kmax.data.targets import keys, masks, segments, semantic
-from deeplab2_kmax.protos import dataset_pb2
-
-TARGETS = ("semantic", "masks")
+from deeplab2_kmax.data import augment, copy_paste, preprocess
+from deeplab2_kmax.data.plan import Plan
+from deeplab2_kmax.data.targets import centers, depth, keys, masks, segments, semantic, video
 
 Tensors = dict[str, tf.Tensor]  # by key: of a parsed record (records.parse_example) or of a sample (targets/keys.py)
 
 
-class Plan(NamedTuple):
-    """Dataset options, checked and as plain values."""
-
-    dataset: datasets.Dataset
-    has_labels: bool
-    crop: Sides
-    min_size: Sides | None
-    max_size: Sides | None
-    resize_factor: int
-    resizes: bool  # False: training, and nothing would change
-    scales: tuple[float, float, float]  # lowest, highest, step
-    autoaugment: Callable[..., tf.Tensor] | None
-    paste: copy_paste.Options | None
-    paste_scale: float
-    small_threshold: int
-    small_weight: float
-    max_things: int | None  # None: no mask targets
-
-
-def plan(
-    options: dataset_pb2.DatasetOptions,
-    dataset: datasets.Dataset,
-    *,
-    training: bool,
-    targets: Sequence[str] | None = None,
-) -> Plan:
-    """Checks the options that concern one sample.
-
-    Raises:
-        ValueError: a value out of range, or an option that no model here needs yet.
-    """
-    _check_supported(options, dataset)
-    if targets is None:
-        targets = TARGETS if options.thing_id_mask_annotations else TARGETS[:1]
-    unknown = sorted(set(targets) - set(TARGETS))
-    if unknown:
-        raise ValueError(f"Targets {', '.join(unknown)} are not supported yet. There are: {', '.join(TARGETS)}.")
-    if training and not options.decode_groundtruth_label:
-        raise ValueError("Training needs labels, but decode_groundtruth_label is false in the dataset options.")
-    if len(options.crop_size) != 2 or min(options.crop_size) <= 0:
-        raise ValueError(f"crop_size: expected height and width, found {list(options.crop_size)}")
-    crop = Sides(*options.crop_size)
-    min_size = preprocess.parse_sides(options.min_resize_value, "min_resize_value")
-    max_size = preprocess.parse_sides(options.max_resize_value, "max_resize_value")
-    if max_size and (max_size.height > crop.height or max_size.width > crop.width):
-        raise ValueError(f"max_resize_value {list(max_size)} is larger than crop_size {list(crop)}")
-    if options.max_thing_id <= 0:
-        raise ValueError(f"max_thing_id: expected a positive number, found {options.max_thing_id}")
-    augmentations = options.augmentations
-    pasting = augmentations.panoptic_copy_paste
-    scales = (
-        augmentations.min_scale_factor,
-        augmentations.max_scale_factor,
-        augmentations.scale_factor_step_size,
-    )
-    augment.scales(*scales)  # checks them
-    paste = None
-    if training and pasting.panoptic_copy_paste_scale < 0:
-        raise ValueError(f"panoptic_copy_paste_scale {pasting.panoptic_copy_paste_scale}: expected 0 or more")
-    if training and pasting.panoptic_copy_paste_scale > 0:
-        paste = copy_paste.Options(
-            pasting.panoptic_copy_paste_thing_option,
-            pasting.panoptic_copy_paste_stuff_option,
-            pasting.panoptic_copy_paste_void_option,
-        )
-        paste.check()
-    weighted = options.increase_small_instance_weights
-    lists_set = bool(
-        options.min_resize_value or options.max_resize_value
-    )  # a factor alone does nothing, as in DeepLab2
-    policy = augmentations.autoaugment_policy_name
-    return Plan(
-        dataset=dataset,
-        has_labels=options.decode_groundtruth_label,
-        crop=crop,
-        min_size=min_size,
-        max_size=max_size or (None if training else crop),
-        resize_factor=options.resize_factor,
-        resizes=not training or bool(min_size or max_size or (options.resize_factor > 0 and lists_set)),
-        scales=scales,
-        autoaugment=autoaugment.policy(policy) if policy and training else None,
-        paste=paste,
-        paste_scale=pasting.panoptic_copy_paste_scale,
-        small_threshold=options.small_instance_threshold if weighted else 0,
-        small_weight=options.small_instance_weight if weighted else 1.0,
-        max_things=options.max_thing_id if "masks" in targets else None,
-    )
-
-
-def _check_supported(options: dataset_pb2.DatasetOptions, dataset: datasets.Dataset) -> None:
-    for name in ("use_two_frames", "use_next_frame"):
-        if getattr(options, name):
-            raise ValueError(f"{name} is not supported yet: no model here reads two frames. Remove it.")
-    if options.cameras_to_use or dataset.camera_names:
-        raise ValueError(
-            f"Multi-camera records (data set {dataset.name!r}, cameras_to_use {list(options.cameras_to_use)}) are not "
-            "supported yet. Use a data set with one camera per record."
-        )
-
-
 def training_sample(read: Callable[[int], Tensors], seed: tf.Tensor, plan: Plan) -> Tensors:
-    """The sample of one position.
+    """A random crop with its targets.
 
     Args:
         read: reads a record: read(0) the position's own, read(1) the one to be pasted into it.
@@ -129,81 +26,189 @@ def training_sample(read: Callable[[int], Tensors], seed: tf.Tensor, plan: Plan)
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
     record = read(0)
-    image, label = _augment(record, seeds[0], plan, scale=1.0, label_fill=plan.dataset.void_id)
+    crop = _augment(record, seeds[0], plan, scale=1.0, label_fill=plan.dataset.void_id)
     if plan.paste is not None:
-        fill = copy_paste.padding_id(plan.dataset)
-        pasted_image, pasted_label = _augment(read(1), seeds[1], plan, scale=plan.paste_scale, label_fill=fill)
-        image, label = copy_paste.paste(
-            image,
-            label,
-            pasted_image,
-            pasted_label,
+        pasted = _augment(read(1), seeds[1], plan, scale=plan.paste_scale, label_fill=copy_paste.padding_id(plan.dataset))
+        crop["image"], crop["label"] = copy_paste.paste(
+            crop["image"],
+            crop["label"],
+            pasted["image"],
+            pasted["label"],
             dataset=plan.dataset,
             options=plan.paste,
             seed=seeds[2],
             source=record[keys.SAMPLE_ID],
         )
-    return {
-        keys.IMAGE: image,
-        keys.SAMPLE_ID: record[keys.SAMPLE_ID],
-        **_targets(label, plan, record[keys.SAMPLE_ID]),
-    }
-
-
-def _augment(
-    record: Tensors, seed: tf.Tensor, plan: Plan, *, scale: float, label_fill: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A random crop [H, W, 3] float32 with its label [H, W, 1]."""
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    image, label = tf.cast(record["image"], tf.float32), record["label"]
-    if plan.resizes:
-        size = _resized_size(image, plan)
-        image, label = preprocess.resize_image(image, size), preprocess.resize_label(label, size)
-    low, high, step = plan.scales
-    factor = augment.draw_scale(seeds[0], low * scale, high * scale, step)
-    image, label = augment.scale(image, label, factor)
-    if plan.autoaugment is not None:
-        image = tf.cast(plan.autoaugment(tf.cast(image, tf.uint8), seed=seeds[1]), tf.float32)
-    image, label = augment.pad_and_crop(image, label, plan.crop, seed=seeds[2], label_fill=label_fill)
-    return augment.flip(image, label, seed=seeds[3])
+    sample = {keys.SAMPLE_ID: record[keys.SAMPLE_ID], **_images(crop, plan)}
+    # Without copy-paste its seed is free for the error of the previous centres.
+    sample.update(_targets(crop, plan, record[keys.SAMPLE_ID], noise=seeds[2]))
+    if keys.PREVIOUS_CENTER in sample:
+        heatmap = sample.pop(keys.PREVIOUS_CENTER)[..., tf.newaxis]
+        sample[keys.IMAGE] = tf.concat([sample[keys.IMAGE], heatmap], axis=-1)
+    return sample
 
 
 def evaluation_sample(record: Tensors, plan: Plan) -> Tensors:
     """The whole image, resized and padded, with targets at that size and at the raw one."""
     size = _resized_size(record["image"], plan)
-    resized = preprocess.resize_image(tf.cast(record["image"], tf.float32), size)
-    sample = {
-        keys.IMAGE: tf.ensure_shape(preprocess.pad(resized, plan.crop, preprocess.FILL), [*plan.crop, 3]),
-        keys.RESIZED_IMAGE: resized,
+    image, maps = _stack(record, plan)
+    resized = preprocess.resize_image(tf.cast(image, tf.float32), size)
+
+    def pad(values: tf.Tensor, fill: float | int) -> tf.Tensor:
+        return tf.ensure_shape(preprocess.pad(values, plan.crop, fill), [*plan.crop, values.shape[-1]])
+
+    crop = {"image": pad(resized, preprocess.FILL)}
+    for name, values in maps.items():
+        crop[name] = pad(preprocess.resize_label(values, size), _fills(plan)[name])
+    names = (keys.SAMPLE_ID, keys.IMAGE_NAME, keys.SEQUENCE_ID, keys.FRAME_ID)
+    return {
+        **_images(crop, plan),
+        keys.RESIZED_IMAGE: resized[..., :3],
         keys.SIZE_RESIZED: size,
         keys.SIZE_RAW: tf.stack([record["height"], record["width"]]),
-        **{
-            key: record[key]
-            for key in (keys.SAMPLE_ID, keys.IMAGE_NAME, keys.SEQUENCE_ID, keys.FRAME_ID)
-            if key in record
-        },
+        **{key: record[key] for key in names if key in record},
+        **(_targets(crop, plan, record[keys.SAMPLE_ID]) if plan.has_labels else {}),
+        **(_raw(record, plan) if plan.has_labels else {}),
     }
-    if plan.has_labels:
-        label = preprocess.resize_label(record["label"], size)
-        label = tf.ensure_shape(preprocess.pad(label, plan.crop, plan.dataset.void_id), [*plan.crop, 1])
-        sample.update(_targets(label, plan, record[keys.SAMPLE_ID]))
-        raw = segments.find(record["label"][..., 0], plan.dataset, record[keys.SAMPLE_ID])
-        sample.update(semantic.make_raw(raw))
-    return sample
-
-
-def _targets(label: tf.Tensor, plan: Plan, source: tf.Tensor) -> Tensors:
-    found = segments.find(label[..., 0], plan.dataset, source)
-    made = semantic.make(found, small_threshold=plan.small_threshold, small_weight=plan.small_weight)
-    if plan.max_things is not None:
-        made.update(masks.make(found, max_things=plan.max_things, source=source))
-    return made
 
 
 def check_record(record: Tensors, plan: Plan) -> None:
     """Meets the errors that training or evaluation on this record would meet."""
     if plan.has_labels:
-        _targets(record["label"], plan, record[keys.SAMPLE_ID])
+        image, maps = _stack(record, plan)
+        _targets({"image": image, **maps}, plan, record[keys.SAMPLE_ID])
+
+
+def _augment(record: Tensors, seed: tf.Tensor, plan: Plan, *, scale: float, label_fill: int) -> Tensors:
+    """A random crop: image [H, W, 3 or 6] float32, label [H, W, 1 or 2], depth and normals as there are."""
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    image, maps = _stack(record, plan)
+    resized = _resized_size(image, plan) if plan.resizes else tf.shape(image)[:2]
+    low, high, step = plan.scales
+    place = augment.draw_place(
+        [seeds[0], seeds[2], seeds[3]], resized, plan.crop, (low * scale, high * scale, step)
+    )
+    image = tf.cast(image, tf.float32)
+    if plan.resizes:
+        image = preprocess.resize_image(image, resized)
+    crop = {"image": augment.finish(_colors(image, place, seeds[1], plan), place, plan.crop, preprocess.FILL)}
+    for name, values in maps.items():
+        fill = label_fill if name == "label" else _fills(plan)[name]
+        crop[name] = augment.take_nearest(values, place, plan.crop, fill)
+    if "depth" in crop:
+        crop["depth"] = depth.scale_depth(crop["depth"], place.factor)
+    if "normals" in crop:
+        normals = depth.scale_normals(crop["normals"], place.factor)
+        crop["normals"] = tf.cond(place.mirrored, lambda: depth.flip_normals(normals), lambda: normals)
+    return crop
+
+
+def _colors(image: tf.Tensor, place: augment.Place, seed: tf.Tensor, plan: Plan) -> tf.Tensor:
+    """The window of the scaled image with its colours changed, float32; every frame by the same draws.
+
+    Colour operations run on the window and a margin alone, except for those that look at the whole image.
+    """
+    if plan.autoaugment is None:
+        window, _ = augment.scale_window(image, place)
+    else:
+        drawn = plan.autoaugment.draw(seed)
+        everything = tf.reduce_max(place.scaled)
+        margin = tf.where(plan.autoaugment.needs_whole(drawn), everything, plan.autoaugment.MARGIN)
+        window, begin = augment.scale_window(image, place, margin=margin)
+        window = tf.cast(window, tf.uint8)
+        frames = [
+            plan.autoaugment.apply(frame, drawn, num_pixels=tf.reduce_prod(place.scaled)) for frame in _frames(window)
+        ]
+        window = frames[0] if len(frames) == 1 else tf.concat(frames, axis=-1)
+        end = begin + place.size
+        window = tf.cast(window[begin[0] : end[0], begin[1] : end[1]], tf.float32)
+    if plan.color_jitter is not None:
+        drawn = plan.color_jitter.draw(tf.random.experimental.stateless_fold_in(seed, 1))
+        window = tf.concat([plan.color_jitter.apply(frame, drawn) for frame in _frames(window)], axis=-1)
+    return window
+
+
+def _frames(image: tf.Tensor) -> list[tf.Tensor]:
+    """The RGB images of a stack along the channels."""
+    return [image] if image.shape[-1] == 3 else tf.split(image, image.shape[-1] // 3, axis=-1)
+
+
+def _stack(record: Tensors, plan: Plan) -> tuple[tf.Tensor, Tensors]:
+    """The images of a record on the channels, and its maps: labels on the channels, depth, normals."""
+    image, maps = record["image"], {}
+    if plan.frame is not None:
+        image = tf.concat([image, record[f"{plan.frame}_image"]], axis=-1)
+    if plan.has_labels:
+        maps["label"] = record["label"]
+        if plan.frame is not None:
+            maps["label"] = tf.concat([record["label"], record[f"{plan.frame}_label"]], axis=-1)
+    if plan.reads_depth:
+        maps["depth"] = record["depth"]
+    if plan.reads_normals:
+        maps["normals"] = record["normals"]
+    return image, maps
+
+
+def _fills(plan: Plan) -> dict[str, float | int]:
+    """What maps are padded with."""
+    return {"label": plan.dataset.void_id, "depth": plan.dataset.ignore_depth, "normals": 0.0}
+
+
+def _images(crop: Tensors, plan: Plan) -> Tensors:
+    images = {keys.IMAGE: crop["image"]}
+    if plan.frame == "next":
+        images[keys.NEXT_IMAGE] = crop["image"][..., 3:]
+    return images
+
+
+def _targets(crop: Tensors, plan: Plan, source: tf.Tensor, *, noise: tf.Tensor | None = None) -> Tensors:
+    """What the losses need, and no more.
+
+    Args:
+        noise: seed of the error of previous centres; None: they are exact, and there is no heatmap of them.
+    """
+    asked, dataset = plan.targets, plan.dataset
+    label = crop["label"][..., 0]
+    found = segments.find(label, dataset, source)
+    made = semantic.make(found, small_threshold=plan.small_threshold, small_weight=plan.small_weight)
+    if "masks" in asked and "tracks" not in asked:
+        made.update(masks.make(found, max_things=plan.max_things, source=source))
+    if "centers" in asked:
+        made.update(centers.make(found, centers.find(found), sigma=plan.sigma, dataset=dataset))
+    if plan.frame is not None:
+        other_label = crop["label"][..., 1]
+        other = segments.find(other_label, dataset, source)
+        made[keys.OTHER_PANOPTIC] = other_label
+        if "tracks" in asked:
+            made.update(video.make_tracks(label, other_label, dataset, max_things=plan.max_things, source=source))
+        if "motion" in asked:
+            previous = centers.find(other)
+            points, peaks = previous.points, previous.points
+            if noise is not None:
+                points, peaks = video.noisy(previous, tf.shape(label), seed=noise)
+                made[keys.PREVIOUS_CENTER] = centers.heatmap(
+                    peaks, tf.shape(label), sigma=plan.sigma, static=label.shape
+                )
+            made.update(video.make_motion(found, previous, points))
+        if "next_offsets" in asked:
+            made.update(video.make_next(centers.find(found), other))
+    if "depth" in asked:
+        made[keys.DEPTH] = depth.metres(crop["depth"])
+    if "normals" in asked:
+        made[keys.NORMALS] = crop["normals"]
+    return made
+
+
+def _raw(record: Tensors, plan: Plan) -> Tensors:
+    """What evaluation compares with, at the raw image's size."""
+    raw = semantic.make_raw(segments.find(record["label"][..., 0], plan.dataset, record[keys.SAMPLE_ID]))
+    if plan.frame == "next":
+        raw[keys.NEXT_PANOPTIC_RAW] = record["next_label"][..., 0]
+    if plan.reads_depth:
+        raw[keys.DEPTH_RAW] = depth.metres(record["depth"])
+    if plan.reads_normals:
+        raw[keys.NORMALS_RAW] = record["normals"]
+    return raw
 
 
 def _resized_size(image: tf.Tensor, plan: Plan) -> tf.Tensor:

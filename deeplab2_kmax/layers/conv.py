@@ -91,7 +91,9 @@ class Conv(keras.layers.Layer):
             # convolutions.
             return dense(x, kernel[0, 0], bias, activation)
         kernel = tf.cast(kernel, x.dtype)
-        if dilation > 1 and training:
+        if training and _is_wide(self, x, dilation):
+            y = _sum_of_taps(x, kernel, dilation)
+        elif dilation > 1 and training:
             # Off oneDNN and GPU, TensorFlow has no gradient for a dilated kernel: this one goes through space-to-batch.
             y = tf.nn.convolution(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=dilation)
         else:
@@ -332,6 +334,30 @@ class DenseNormAct(keras.layers.Layer):
             return self.activation(self.norm(self.conv(x), training=training))
         scale, offset = self.norm.affine()
         return dense(x, self.conv.kernel * scale, offset, self.activation)
+
+
+def _is_wide(layer: Conv, x: tf.Tensor, dilation: int) -> bool:
+    """Whether the dilated kernel is about as wide as the map, so that most of its taps meet little of it."""
+    if dilation == 1 or layer.stride > 1 or layer.padding == "valid" or layer.kernel_size % 2 == 0:
+        return False
+    return None not in x.shape[1:3] and 4 * dilation >= min(x.shape[1:3])
+
+
+def _sum_of_taps(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
+    """A dilated convolution of a map of known size: a product for each tap, with the part of the map that it meets."""
+    size, channels, filters = kernel.shape[0], kernel.shape[2], kernel.shape[3]
+    height, width = x.shape[1:3]
+    parts = []
+    # Unstacked, because the gradient of a slice would be a whole kernel for each.
+    for index, tap in enumerate(tf.unstack(tf.reshape(kernel, [size * size, 1, 1, channels, filters]))):
+        down, right = ((place - size // 2) * dilation for place in divmod(index, size))
+        if abs(down) >= height or abs(right) >= width:
+            continue
+        part = x[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
+        part = tf.nn.conv2d(part, tap, 1, "VALID")
+        around = [[max(-shift, 0), max(shift, 0)] for shift in (down, right)]
+        parts.append(tf.pad(part, [[0, 0], *around, [0, 0]]))
+    return tf.add_n(parts)
 
 
 def _padding(layer: Conv | DepthwiseConv) -> str:

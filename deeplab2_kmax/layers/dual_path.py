@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +12,7 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, attention, conv, shapes
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 
 class DualPathTransformer(keras.layers.Layer):
@@ -111,3 +114,47 @@ class DualPathTransformer(keras.layers.Layer):
             return tf.split(self.pixel_qkv(x, training=training), sizes, axis=-1)
         keys, values = tf.split(self.pixel_kv(x, training=training), [self.key_channels, self.value_channels], axis=-1)
         return [None, keys, values]
+
+
+class DualPathStage(keras.layers.Layer):
+    """Blocks, as in `residual.Stage`, each followed by a dual-path layer.
+
+    Un-activated pixels [B, h, w, C] and memory [B, N, D] -> both, updated. With `recompute` training keeps of the
+    dual-path layers the inputs alone; blocks decide for themselves.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[keras.layers.Layer],
+        transformers: Sequence[DualPathTransformer],
+        *,
+        recompute: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.num_blocks = len(blocks)
+        self.recompute = recompute
+        for number, (block, transformer) in enumerate(zip(blocks, transformers), start=1):
+            setattr(self, f"block{number}", block)
+            setattr(self, f"transformer{number}", transformer)
+
+    def call(self, x: tf.Tensor, memory: tf.Tensor, training: bool | None = False) -> tuple[tf.Tensor, tf.Tensor]:
+        for number in range(1, self.num_blocks + 1):
+            x = getattr(self, f"block{number}")(x, training=training)
+            transformer = getattr(self, f"transformer{number}")
+            if training and self.recompute:
+                x, memory = recomputation.call(functools.partial(transformer, training=True), x, memory)
+            else:
+                x, memory = transformer(x, memory, training=training)
+        return x, memory
+
+
+def apply(
+    stage: keras.layers.Layer | None, x: tf.Tensor, memory: tf.Tensor | None, training: bool | None
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Pixels and memory behind a stage with dual-path layers, a plain one, which leaves the memory alone, or none."""
+    if stage is None:
+        return x, memory
+    if isinstance(stage, DualPathStage):
+        return stage(x, memory, training=training)
+    return stage(x, training=training), memory

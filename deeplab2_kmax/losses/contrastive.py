@@ -15,6 +15,7 @@ from deeplab2_kmax.matching import similarity
 
 TEMPERATURE = 0.3
 _IMPOSSIBLE = -99999.0  # Logit of masks that do not exist.
+_ROWS = 512  # Samples whose products with all others are computed at a time.
 
 
 def to_masks(
@@ -72,16 +73,37 @@ def between_pixels(features: tf.Tensor, rows: tf.Tensor, num_rows: int, *, top_k
 
 @tf.custom_gradient
 def _log_sum_exp_of_products(features: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """log(sum_j exp(f_i . f_j / TEMPERATURE)): [B, k, D] -> [B, k], without keeping [B, k, k] for the gradient."""
+    """log(sum_j exp(f_i . f_j / TEMPERATURE)): [B, k, D] -> [B, k], without keeping [B, k, k] for the gradient.
 
+    A block of rows at a time, so that their products stay in the processor's cache.
+    """
     # The gradient computes the products again. It scales the other factor, so that graph optimisation does not find
     # the two equal and keep the first ones after all.
     scaled = features / TEMPERATURE
-    result = tf.reduce_logsumexp(tf.matmul(features, scaled, transpose_b=True), axis=-1)
 
-    def gradient(upstream):
-        shares = tf.exp(tf.matmul(scaled, features, transpose_b=True) - result[..., None])
-        shares *= (upstream / TEMPERATURE)[..., None]
-        return tf.matmul(shares, features) + tf.matmul(shares, features, transpose_a=True)
+    def forward(rows: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_logsumexp(tf.matmul(rows, scaled, transpose_b=True), axis=-1)
+
+    result = _by_blocks(forward, features)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        def backward(rows: tf.Tensor, row_result: tf.Tensor, row_upstream: tf.Tensor) -> tf.Tensor:
+            products = tf.matmul(rows, features, transpose_b=True)
+            # The products are symmetric: each counts in the sum of its row and in that of its column.
+            shares = tf.exp(products - row_result[..., None]) * row_upstream[..., None]
+            shares += tf.exp(products - result[:, None]) * upstream[:, None]
+            return tf.matmul(shares, scaled)
+
+        return _by_blocks(backward, scaled, result, upstream)
 
     return result, gradient
+
+
+def _by_blocks(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
+    """`function` of _ROWS rows after the other of tensors [B, k, ...], concatenated; of all at once if k is unknown."""
+    num_rows = tensors[0].shape[1]
+    if num_rows is None or num_rows <= _ROWS:
+        return function(*tensors)
+    sizes = [_ROWS] * (num_rows // _ROWS) + ([num_rows % _ROWS] if num_rows % _ROWS else [])
+    blocks = zip(*(tf.split(tensor, sizes, axis=1) for tensor in tensors))
+    return tf.concat([function(*block) for block in blocks], axis=1)

@@ -116,7 +116,7 @@ def test_with_kmax():
         "kmax_convnext_tiny", drop_path_keep_prob=0.7, drop_path_schedule="constant"
     )
     assert backbone.stage5.block3.drop_path.rate == pytest.approx(0.3)
-    with pytest.raises(ValueError, match="output_stride 32"):
+    with pytest.raises(ValueError, match="output_stride must be 32"):
         architectures.build_backbone("kmax_convnext_tiny", output_stride=16)
 
 

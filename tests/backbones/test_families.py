@@ -6,9 +6,12 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax import architectures, backbones, config_values
-from deeplab2_kmax.backbones import convnext, efficientnet_lite, moat, mobilenet_v2, mobilenet_v3, xception
+from deeplab2_kmax.backbones import convnext, efficientnet_lite, max_deeplab, moat, mobilenet_v2, mobilenet_v3, xception
+from deeplab2_kmax.layers import drop_path, norm
 from tests import backbone_checks
 from tests.models import small
+
+NORM = norm.batch_norm(momentum=0.0)
 
 # One block a stage and few channels; of rows of modules that are fixed, the narrowest form.
 TINY = {
@@ -60,12 +63,13 @@ def test_sizes_at_other_output_strides(name, output_stride):
 
 @pytest.mark.parametrize("name", some_slow([*RESNETS, "max_deeplab_l_backbone"], ["max_deeplab_l_backbone"]))
 def test_training(name):
-    backbone_checks.check_training(TINY[name])
+    # Random attention with heads of one channel is sensitive.
+    backbone_checks.check_training(functools.partial(TINY[name], norm=NORM), rounding=0.5)
 
 
 @pytest.mark.parametrize("name", some_slow(TINY, ["swidernet", "max_deeplab_l_backbone", "moat"]))
 def test_every_variable_counts(name):
-    backbone_checks.check_every_variable_counts(TINY[name]())
+    backbone_checks.check_every_variable_counts(TINY[name](norm=NORM))
 
 
 @pytest.mark.parametrize(
@@ -133,16 +137,27 @@ def test_wrong_settings_fail_while_building(name, options, message):
         architectures.build_backbone(name, **options)
 
 
-def test_recompute_gives_the_same_gradients():
+@pytest.mark.parametrize(
+    "build",
+    [
+        functools.partial(small.backbone, "swidernet", use_sac_beyond_stride=16),
+        functools.partial(small.backbone, "resnet50", drop_path_keep_prob=0.5, drop_path_beyond_stride=4),
+        functools.partial(TINY["convnext"], drop_path_keep_prob=0.5),
+        functools.partial(TINY["moat"], drop_path_keep_prob=0.5),
+    ],
+    ids=["swidernet", "resnet50", "convnext", "moat"],
+)
+def test_recompute_gives_the_same_gradients(build):
     images = tf.random.stateless_normal([2, 33, 33, 3], seed=[3, 4])
     results = []
     for stages in ((), (1, 2, 3, 4, 5)):
-        backbone = small.backbone("swidernet", recompute_stages=stages, use_sac_beyond_stride=16)
+        backbone = build(recompute_stages=stages)
         backbone(images)
         backbone_checks.randomize(backbone)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, drop_path.seeded(tf.constant([5, 6])):
             loss = tf.reduce_sum(tf.square(backbone(images, training=True).res5))
         gradients = tape.gradient(loss, backbone.trainable_variables)
         results.append([loss, *gradients, *backbone.non_trainable_variables])
+    scale = max(float(tf.norm(gradient)) for gradient in results[0])
     for plain, recomputed in zip(*results):
-        tf.debugging.assert_near(plain, recomputed, rtol=1e-4, atol=1e-4)
+        tf.debugging.assert_near(plain, recomputed, rtol=1e-4, atol=1e-5 * scale)

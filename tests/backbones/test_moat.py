@@ -43,7 +43,7 @@ def test_every_name_of_deeplab2_is_there():
         stem, data = name.rsplit("_", 1)
         for full in (name, f"{stem}_no_pe_{data}"):
             assert {full, f"kmax_{full}"} <= set(BACKBONES)
-    assert len(moat.VARIANTS) == 72
+    assert len(moat.VARIANTS) == 36
     backbone = BACKBONES["kmax_tiny_moat1_pretrain_256_no_pe_1k"]()
     assert backbone.name == "kmax_tiny_moat1_pretrain_256_no_pe_1k"
     assert backbone.channels == (40, 40, 80, 160, 320)

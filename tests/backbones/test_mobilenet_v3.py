@@ -97,5 +97,5 @@ def test_with_kmax():
     assert backbone.name == "kmax_mobilenet_v3_large"
     assert backbone.channels == (16, 72, 120, 672, 960)
     assert backbone.strides == (2, 4, 8, 16, 32)
-    with pytest.raises(ValueError, match="output_stride 32"):
+    with pytest.raises(ValueError, match="output_stride must be 32"):
         BACKBONES["kmax_mobilenet_v3_small"](output_stride=16)

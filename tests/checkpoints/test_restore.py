@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax import backbones
 from deeplab2_kmax.checkpoints import name_maps, restore
+from deeplab2_kmax.checkpoints.name_maps import backbones as backbone_names
 from deeplab2_kmax.checkpoints.name_maps import kmax_deeplab as names
 from tests.models import small
 
@@ -72,7 +74,10 @@ def test_backbone_alone_takes_its_part(stored, tmp_path):
 def test_dense_kernels_come_from_convolutions_of_size_1(model, stored, tmp_path):
     name = "transformer_class_head/_conv/kernel"
     stored[name] = stored[name][np.newaxis]
-    restore.load_deeplab2_checkpoint(model, write(tmp_path, stored))
+    report = restore.load_deeplab2_checkpoint(model, write(tmp_path, stored))
+    path = "mask_predictor/class_head/kernel"
+    assert report.reshaped[path] == f"{stored[name].shape} as {stored[name].shape[1:]}"
+    assert f"{stored[name].shape} as {stored[name].shape[1:]}" in report.table().splitlines()[-1]
 
 
 def test_misfits_are_listed_with_the_nearest_names(model, stored, tmp_path):
@@ -139,9 +144,9 @@ def test_initial_from_a_classifier(model, stored, root, tmp_path):
     assert len(report.loaded) == len(model.backbone.variables)
     assert report.unused == ["classifier/kernel"]
     rows = [line.split() for line in report.table().splitlines()]
-    assert rows[0] == ["item", "loaded", "missing", "mismatched", "skipped", "unused"]
-    assert ["backbone", str(len(report.loaded)), "0", "0", "0", "0"] in rows
-    assert ["classifier", "0", "0", "0", "0", "1"] in rows
+    assert rows[0] == ["item", "loaded", "reshaped", "missing", "mismatched", "skipped", "unused"]
+    assert ["backbone", str(len(report.loaded)), "0", "0", "0", "0", "0"] in rows
+    assert ["classifier", "0", "0", "0", "0", "0", "1"] in rows
 
 
 def test_initial_leaves_other_shapes_at_their_start_and_says_so(model, stored, tmp_path):
@@ -161,3 +166,78 @@ def test_initial_of_another_backbone_is_an_error(model, stored, tmp_path):
 def test_initial_without_any_match(model, tmp_path):
     with pytest.raises(ValueError, match="holds no variable of this model"):
         restore.load_initial(model, write(tmp_path, {"something/kernel": np.zeros([3], np.float32)}))
+
+
+def test_initial_of_part_of_the_backbone_if_allowed(model, stored, tmp_path):
+    for name in [name for name in stored if name.startswith("encoder/_stage5")]:
+        del stored[name]
+    report = restore.load_initial(model, write(tmp_path, stored), allow_partial_backbone=True)
+    assert all(path.startswith("backbone/stage5/") for path in report.missing) and report.missing
+    assert f"not in the checkpoint: {report.missing[0]}, " in str(report)
+
+
+def test_other_number_of_classes(stored, tmp_path):
+    """A published model, but other classes: the last layers stay at their start, everything else is loaded."""
+    prefix = write(tmp_path, stored)
+    other = small.build("max_deeplab { auxiliary_semantic_head { output_channels: 7 } }")
+    start = restore.variable_paths(other)["semantic_head/last/kernel"].numpy()
+    report = restore.load_initial(other, prefix)
+    assert set(report.mismatched) == {"semantic_head/last/kernel", "semantic_head/last/bias"} and not report.missing
+    assert "shape of semantic_head/last/kernel: expected (1, 1, 8, 7)" in str(report)
+    np.testing.assert_array_equal(restore.variable_paths(other)["semantic_head/last/kernel"], start)
+    report = restore.load_deeplab2_checkpoint(other, prefix, skip=["semantic_last_layer"])
+    assert "left at its start: semantic_head/last/bias, semantic_head/last/kernel" in str(report)
+
+
+@pytest.mark.parametrize("load", [restore.load_initial, restore.load_deeplab2_checkpoint])
+def test_a_part_to_skip_that_there_is_not(model, stored, load, tmp_path):
+    with pytest.raises(ValueError, match="no part 'semantic_last_layr' to skip; nearest: semantic_last_layer"):
+        load(model, write(tmp_path, stored), skip=["semantic_last_layr"])
+
+
+@pytest.mark.parametrize("load", [restore.load_initial, restore.load_deeplab2_checkpoint])
+def test_damaged_checkpoints(model, stored, load, tmp_path):
+    prefix = write(tmp_path, stored)
+    before = [v.numpy() for v in model.variables]
+    (data,) = tmp_path.glob("*.data-*")
+    content = data.read_bytes()
+    data.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is damaged"):
+        load(model, prefix)
+    data.write_bytes(content)
+    index = tmp_path / "ckpt-7.index"
+    index.write_bytes(index.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="is damaged"):
+        load(model, prefix)
+    for variable, value in zip(model.variables, before):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_switches_of_another_output_stride(tmp_path):
+    """Which convolutions have a switch depends on the output stride; without one they are plain, as at its start."""
+    settings = {"output_stride": 16, "backbone_layer_multiplier": 0.34, "use_sac_beyond_stride": 16}
+    narrow = {"stem_width_multiplier": 1 / 16, "backbone_width_multiplier": 1 / 32}
+    finer, coarser = (
+        backbones.BACKBONES["swidernet"](**{**settings, **narrow, "output_stride": stride}) for stride in (16, 32)
+    )
+    ours = restore.built_variables(finer)
+    translate = name_maps.NameMap(backbone_names.TABLE)
+    random = np.random.default_rng(0)
+    stored = {f"encoder/{translate(path)}": random.normal(size=v.shape).astype(np.float32) for path, v in ours.items()}
+    switches = {path for path in ours if "/switch/" in path}
+    prefix = write(tmp_path, stored)
+    restore.load_deeplab2_checkpoint(finer, prefix)
+    report = restore.load_deeplab2_checkpoint(coarser, prefix)
+    fewer = {path for path in restore.variable_paths(coarser) if "/switch/" in path}
+    assert fewer < switches
+    assert {name.replace("encoder/", "") for name in report.unused} == {translate(path) for path in switches - fewer}
+
+    fewer_stored = {
+        name: value
+        for name, value in stored.items()
+        if name.removeprefix("encoder/") in {translate(path) for path in restore.variable_paths(coarser)}
+    }
+    other = backbones.BACKBONES["swidernet"](**settings, **narrow)
+    report = restore.load_deeplab2_checkpoint(other, write(tmp_path, fewer_stored))
+    assert set(report.skipped) == switches - fewer
+    assert not any(np.any(restore.variable_paths(other)[path]) for path in switches - fewer)

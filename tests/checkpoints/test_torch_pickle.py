@@ -218,3 +218,37 @@ def test_not_such_a_file(load):
         load(b"These are no weights at all.")
     with pytest.raises(ValueError, match="Tensor|dict of tensors"):
         load(legacy(pickle.dumps([1, 2], 2), {}))
+
+
+def test_state_dict_in_a_dict(load):
+    inner = state(weight=tensor("a", 12, **WHOLE)).removeprefix(PROTO).removesuffix(b".")
+    body = PROTO + b"}" + text("model") + inner + b"s."
+    assert list(load(zipped(body, {"a": NUMBERS}))) == ["weight"]
+    more = PROTO + b"}(" + text("model") + inner + text("epoch") + integer(3) + b"u."
+    with pytest.raises(ValueError, match="'model' is a dict"):
+        load(zipped(more, {"a": NUMBERS}))
+
+
+def test_tuples_of_tuples_are_not_spelled_out(load):
+    """Each level names the one below twice: written out it would be 2^64 entries."""
+    laughs = b")" + b"".join(b"q%c0h%ch%c\x86" % (level, level, level) for level in range(64))
+    for code in (laughs, tensor("a", 12, extra=laughs, **WHOLE)):
+        with pytest.raises(ValueError, match="read safely"):
+            load(zipped(state(weight=code), {"a": NUMBERS}))
+
+
+def test_members_that_overlap(load):
+    """Both names of the directory lead to members that reach to the end of the archive."""
+    content = bytearray(zipped(state(weight=tensor("a", 12, **WHOLE)), {"a": NUMBERS}))
+    # The size of data/a in the directory at the end: as large as all of the file.
+    entry = content.rindex(b"model/data/a") - 46
+    content[entry + 20 : entry + 28] = struct.pack("<II", len(content) - 9, len(content) - 9)
+    with pytest.raises(ValueError, match="overlap|bytes instead of"):
+        load(bytes(content))
+
+
+def test_names_that_lead_elsewhere(load, tmp_path):
+    (tmp_path / "secret").write_bytes(NUMBERS.tobytes())
+    body = state(weight=tensor("../../secret", 12, **WHOLE))
+    with pytest.raises(ValueError, match="no member model/data/../../secret"):
+        load(zipped(body, {"a": NUMBERS}))

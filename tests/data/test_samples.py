@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab2_kmax.data import samples
+from deeplab2_kmax.data import plan, samples
 from deeplab2_kmax.data.datasets import DATASETS
-from deeplab2_kmax.data.targets import keys
+from deeplab2_kmax.data.targets import keys, video
 from deeplab2_kmax.protos import dataset_pb2
 from tests import shared
 
@@ -24,58 +24,59 @@ SETTINGS = {
         "coco_panoptic",
         {"crop_size": [97, 97], "min_resize_value": [97], "max_resize_value": [97], "max_thing_id": 16},
     ),
-    "two_frames_eval": ("kitti_step", {"crop_size": [97, 129], **SMALL}),
-    "next_frame_depth_eval": ("cityscapes_dvps", {"crop_size": [97, 129]}),
+    "two_frames_eval": ("kitti_step", {"crop_size": [97, 129], "use_two_frames": True, **SMALL}),
+    "two_frames_train": ("kitti_step", {"crop_size": [88, 126], "use_two_frames": True, **SMALL}),
+    "next_frame_depth_eval": ("cityscapes_dvps", {"crop_size": [97, 129], "use_next_frame": True}),
 }
-# Keys of other tasks (centres, video, depth) in the case.
-OTHER_TASKS = ("center", "regression", "frame_offset", "depth")
+TARGETS = {
+    "two_frames_eval": ["semantic", "centers", "motion"],
+    "two_frames_train": ["semantic", "centers", "motion"],
+    "next_frame_depth_eval": ["semantic", "centers", "next_offsets", "depth"],
+}
 
 
-def make(name, arrays, image=None, label=None, training=False, seed=0):
+def make(name, arrays, training=False, seed=0):
     dataset, options = SETTINGS[name]
-    source = name if f"{name}/in/label" in arrays else name.replace("_flip", "")
-    image = arrays[f"{source}/in/image"] if image is None else image
-    label = arrays[f"{source}/in/label"] if label is None else label
-    record = {
-        "image": tf.constant(image, tf.uint8),
-        "label": tf.constant(label),
-        "height": tf.constant(image.shape[0]),
-        "width": tf.constant(image.shape[1]),
-        keys.SAMPLE_ID: tf.constant("file:0:name"),
-        keys.IMAGE_NAME: tf.constant("name"),
-    }
-    options = dataset_pb2.DatasetOptions(thing_id_mask_annotations=True, **options)
-    plan = samples.plan(options, DATASETS[dataset], training=training)
+    source = {"cityscapes_train_flip": "cityscapes_train", "two_frames_train": "two_frames_eval"}.get(name, name)
+    prefix = f"{source}/in/"
+    record = {key[len(prefix) :]: tf.constant(value) for key, value in arrays.items() if key.startswith(prefix)}
+    if "image" not in record:  # the case says: that of two_frames_eval
+        record["image"] = tf.constant(arrays["two_frames_eval/in/image"])
+    for key in ("image", "prev_image", "next_image"):
+        if key in record:
+            record[key] = tf.cast(record[key], tf.uint8)
+    record["height"], record["width"] = tf.unstack(tf.shape(record["image"])[:2])
+    record[keys.SAMPLE_ID] = tf.constant("file:0:name")
+    record[keys.IMAGE_NAME] = tf.constant("name")
+    options = dataset_pb2.DatasetOptions(**options)
+    targets = TARGETS.get(name, ["semantic", "masks", "centers"])
+    made_plan = plan.make(options, DATASETS[dataset], training=training, targets=targets)
     if not training:
-        return samples.evaluation_sample(record, plan)
-    return samples.training_sample(lambda stream: record, tf.constant([seed, 0]), plan)
+        return samples.evaluation_sample(record, made_plan)
+    return samples.training_sample(lambda stream: record, tf.constant([seed, 0]), made_plan)
 
 
 def compare(made, arrays, name):
-    compared = 0
-    for key, expected in arrays.items():
-        key = key[len(f"{name}/out/") :] if key.startswith(f"{name}/out/") else None
-        if key is None or any(word in key for word in OTHER_TASKS):
-            continue
-        value = made[key].numpy()
-        if expected.dtype == np.float32:
-            np.testing.assert_allclose(value, expected[..., : value.shape[-1]], atol=1e-4, err_msg=key)
+    prefix = f"{name}/out/"
+    expected = {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
+    assert len(expected) >= 2
+    for key, value in expected.items():
+        if value.dtype == np.float32:
+            np.testing.assert_allclose(made[key], value, atol=1e-4 if "image" in key else 1e-5, err_msg=key)
         else:
-            np.testing.assert_array_equal(value, expected, err_msg=key)
-        compared += 1
-    assert compared >= 2
+            np.testing.assert_array_equal(made[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["cityscapes_eval", "coco_eval", "two_frames_eval"])
+@pytest.mark.parametrize("name", ["cityscapes_eval", "coco_eval", "two_frames_eval", "next_frame_depth_eval"])
 def test_evaluation_samples_equal_the_reference(name):
     _, arrays = shared.case("sample_generator")
-    compare(make(name, arrays), arrays, name)
-
-
-def test_void_of_another_number_equals_the_reference():
-    _, arrays = shared.case("sample_generator")
-    made = make("next_frame_depth_eval", arrays, image=arrays["two_frames_eval/in/image"])
-    compare(made, arrays, "next_frame_depth_eval")
+    made = make(name, arrays)
+    compare(made, arrays, name)
+    if name == "next_frame_depth_eval":
+        np.testing.assert_array_equal(made[keys.IMAGE][:88, :126, :3], arrays["two_frames_eval/in/image"])
+        np.testing.assert_array_equal(made[keys.IMAGE][:88, :126, 3:], arrays[f"{name}/in/next_image"])
+        np.testing.assert_array_equal(made[keys.NEXT_IMAGE], made[keys.IMAGE][..., 3:])
+        np.testing.assert_array_equal(made[keys.NEXT_PANOPTIC_RAW], arrays[f"{name}/in/next_label"][..., 0])
 
 
 @pytest.mark.parametrize("name", ["cityscapes_train", "cityscapes_train_flip", "coco_train"])
@@ -90,13 +91,26 @@ def test_training_samples_equal_the_reference(name):
     compare(made, arrays, name)
 
 
+def test_two_frames_equal_the_reference_in_training(monkeypatch):
+    monkeypatch.setattr(video, "NOISE", 0.0)
+    monkeypatch.setattr(video, "FALSE_POSITIVES", 0.0)
+    _, arrays = shared.case("sample_generator")
+    for seed in range(20):
+        made = make("two_frames_train", arrays, training=True, seed=seed)
+        if np.array_equal(made[keys.IMAGE][..., :3], arrays["two_frames_eval/in/image"]):  # not mirrored
+            break
+    np.testing.assert_array_equal(made[keys.IMAGE][..., 3:6], arrays["two_frames_eval/in/prev_image"])
+    np.testing.assert_allclose(made[keys.IMAGE][..., 6], arrays["two_frames_train/out/image"], atol=1e-5)
+    np.testing.assert_array_equal(made[keys.FRAME_OFFSET], arrays["two_frames_train/out/frame_offset_gt"])
+
+
 def test_semantic_targets_alone():
     manifest, arrays = shared.case("sample_generator")
     image, label = arrays["cityscapes_eval/in/image"].astype(np.uint8), arrays["cityscapes_eval/in/label"][..., 0]
-    plan = samples.plan(
+    made_plan = plan.make(
         dataset_pb2.DatasetOptions(crop_size=[97, 129], **SMALL), DATASETS["cityscapes_panoptic"], training=False
     )
-    made = samples.evaluation_sample(record_of(image, label), plan)
+    made = samples.evaluation_sample(record_of(image, label), made_plan)
     expected = manifest["settings"]["semantic_only"].rsplit("produced: ", 1)[1].split(", ")
     assert set(expected) <= set(made)
     assert keys.THING_ID_MASK not in made and keys.THING_ID_CLASS not in made
@@ -108,8 +122,8 @@ def test_the_reference_scene_gives_its_evaluation_targets():
     image, label = reference_scene()
     expected = np.load(shared.path("data", "reference_testdata", "data", "eval_targets.npz"))
     options = dataset_pb2.DatasetOptions(crop_size=[800, 800], thing_id_mask_annotations=True)
-    plan = samples.plan(options, DATASETS["cityscapes_panoptic"], training=False)
-    made = samples.evaluation_sample(record_of(image, label), plan)
+    made_plan = plan.make(options, DATASETS["cityscapes_panoptic"], training=False)
+    made = samples.evaluation_sample(record_of(image, label), made_plan)
     for key in expected:
         np.testing.assert_array_equal(made[key], expected[key], err_msg=key)
 
@@ -124,8 +138,8 @@ def test_the_reference_scene_gives_its_training_targets():
         thing_id_mask_annotations=True,
         increase_small_instance_weights=True,
     )
-    plan = samples.plan(options, DATASETS["cityscapes_panoptic"], training=False)
-    made = samples.evaluation_sample(record_of(image, label), plan)
+    made_plan = plan.make(options, DATASETS["cityscapes_panoptic"], training=False)
+    made = samples.evaluation_sample(record_of(image, label), made_plan)
     np.testing.assert_array_equal(made[keys.IMAGE], expected["image_uint8"])
     for key in (keys.SEMANTIC, keys.PANOPTIC, keys.IS_CROWD, keys.THING_ID_MASK, keys.THING_ID_CLASS):
         np.testing.assert_array_equal(made[key], expected[key], err_msg=key)
@@ -154,9 +168,14 @@ def record_of(image, label):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"use_two_frames": True}, "use_two_frames is not supported yet"),
-        ({"use_next_frame": True}, "use_next_frame is not supported yet"),
-        ({"cameras_to_use": ["front"]}, "Multi-camera"),
+        ({"use_two_frames": True, "use_next_frame": True}, "one other frame"),
+        ({"cameras_to_use": ["front"]}, "it has one without a name"),
+        ({"sigma": -1}, "sigma: expected a positive number"),
+        (
+            {"use_two_frames": True, "augmentations": {"panoptic_copy_paste": {"panoptic_copy_paste_scale": 1}}},
+            "single images",
+        ),
+        ({"augmentations": {"color_jitter": {"hue": 0.7}}}, "color_jitter.hue: expected 0 to 0.5, found 0.7"),
         ({"crop_size": [65]}, "crop_size: expected height and width"),
         ({"max_resize_value": [97]}, "larger than crop_size"),
         ({"max_thing_id": 0}, "max_thing_id"),
@@ -179,12 +198,20 @@ def record_of(image, label):
 def test_bad_options_are_errors(options, message):
     options = dataset_pb2.DatasetOptions(**{"crop_size": [65, 65], **options})
     with pytest.raises(ValueError, match=message):
-        samples.plan(options, DATASETS["cityscapes_panoptic"], training=True)
+        plan.make(options, DATASETS["cityscapes_panoptic"], training=True)
 
 
-def test_unsupported_targets_and_cameras_are_errors():
+def test_targets_that_the_data_cannot_give_are_errors():
     options = dataset_pb2.DatasetOptions(crop_size=[65, 65])
-    with pytest.raises(ValueError, match="Targets centers are not supported yet"):
-        samples.plan(options, DATASETS["cityscapes_panoptic"], training=True, targets=["masks", "centers"])
-    with pytest.raises(ValueError, match="Multi-camera"):
-        samples.plan(options, DATASETS["wod_pvps_image_panoptic_seg_multicam"], training=True)
+    cityscapes, dvps = DATASETS["cityscapes_panoptic"], DATASETS["cityscapes_dvps"]
+    with pytest.raises(ValueError, match="Unknown targets boxes"):
+        plan.make(options, cityscapes, training=True, targets=["masks", "boxes"])
+    with pytest.raises(ValueError, match="'motion' targets, which need use_two_frames"):
+        plan.make(options, cityscapes, training=True, targets=["motion"])
+    with pytest.raises(ValueError, match="'depth' targets, which need a data set with depth"):
+        plan.make(options, cityscapes, training=True, targets=["depth"])
+    options.min_resize_value.append(65)
+    with pytest.raises(ValueError, match="would change depth"):
+        plan.make(options, dvps, training=True, targets=["depth"])
+    multicam = DATASETS["wod_pvps_image_panoptic_seg_multicam"]
+    assert plan.make(options, multicam, training=True).cameras == multicam.camera_names

@@ -11,8 +11,7 @@ NORM = norm.batch_norm()
 
 def make(pool_size):
     tf.random.set_seed(0)
-    layer = aspp.ASPP(4, atrous_rates=(1, 2, 3), pool_size=pool_size, norm=NORM, activation=activations.get("relu"))
-    return layer
+    return aspp.ASPP(4, atrous_rates=(1, 2, 3), pool_size=pool_size, norm=NORM, activation=activations.get("relu"))
 
 
 def test_means_of_windows_by_hand():

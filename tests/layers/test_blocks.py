@@ -175,3 +175,25 @@ def test_fuse_leaves_matching_channels_alone():
     coarse, fine = -tf.ones([1, 2, 2, 2]), -tf.ones([1, 3, 3, 2])
     np.testing.assert_allclose(layer((coarse, fine)), -2 * np.ones([1, 3, 3, 2]))
     assert not layer.variables
+
+
+def test_stacked_fuse_adds_kept_features_as_they_are():
+    kept = [tf.fill([1, 3, 3, 2], -1.0), tf.fill([1, 3, 3, 2], 5.0)]
+    layer = fuse.StackedFuse(2, norm=NORM, activation=activations.relu)
+    np.testing.assert_allclose(layer((-tf.ones([1, 2, 2, 2]), *kept)), 3 * np.ones([1, 3, 3, 2]))
+    assert not layer.variables
+
+
+def test_stacked_fuse_strides_to_half_the_resolution():
+    layer = fuse.StackedFuse(1, strided=True, norm=norm.batch_norm(epsilon=0.0), activation=activations.relu)
+    current = tf.reshape(tf.range(-4.0, 21.0), [1, 5, 5, 1])
+    layer((current, tf.zeros([1, 3, 3, 1])))
+    layer.strided.conv.kernel.assign([[[[2.0]]]])
+    expected = 2 * np.maximum(current[0, ::2, ::2, 0], 0)
+    np.testing.assert_allclose(layer((current, tf.ones([1, 3, 3, 1])))[0, ..., 0], expected + 1, rtol=1e-5)
+
+
+def test_stacked_fuse_wants_kept_features_of_its_channels():
+    layer = fuse.StackedFuse(2, norm=NORM, activation=activations.relu)
+    with pytest.raises(ValueError, match=r"kept features of 2 channels, but got \[3\]"):
+        layer((tf.zeros([1, 2, 2, 2]), tf.zeros([1, 3, 3, 3])))

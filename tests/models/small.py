@@ -50,7 +50,7 @@ def options(changes: str = "") -> model_pb2.ModelOptions:
 def backbone(name: str = "kmax_resnet50", **settings: Any):
     """A backbone with widths 4, 8, 16, 32, 64 and one block a stage."""
     narrow = {"stem_width_multiplier": 1 / 16, "backbone_width_multiplier": 1 / 32, "backbone_layer_multiplier": 0.34}
-    return backbones.BACKBONES[name](norm=NORM, **{**narrow, **settings})
+    return backbones.BACKBONES[name](**{"norm": NORM, **narrow, **settings})
 
 
 def build(changes: str = "", backbone_name: str = "kmax_resnet50", **settings: Any) -> kmax_deeplab.KMaXDeepLab:

@@ -107,7 +107,6 @@ def normalized(pictures):
 def test_training_steps_lower_the_loss_and_gradients_reach_everything(precision):
     with policy(precision):
         model = build(drop_path_keep_prob=0.9)
-    randomize(model)
     loss, pictures, targets = build_loss(), images(), batch()
 
     @tf.function
@@ -117,8 +116,8 @@ def test_training_steps_lower_the_loss_and_gradients_reach_everything(precision)
             terms = loss(output, targets)
             total = tf.reduce_mean(terms["total_loss"])
         gradients = tape.gradient(total, model.trainable_variables)
-        for variable, gradient in zip(model.trainable_variables, gradients):
-            variable.assign_sub(0.003 * gradient)
+        for variable, gradient in zip(model.trainable_variables, tf.clip_by_global_norm(gradients, 1.0)[0]):
+            variable.assign_sub(0.05 * gradient)
         return terms, gradients, [x for x in tf.nest.flatten(output) if x is not None]
 
     totals = []
@@ -176,7 +175,7 @@ def test_recomputing_changes_nothing():
         for index, variable in enumerate(model.variables):
             variable.assign(tf.random.stateless_uniform(variable.shape, [index, 1], 0.1, 0.9))
         with tf.GradientTape() as tape:
-            output = model(images(), training=True)
+            output = model(images(), training=True, seed=tf.constant([1, 2]))
             loss = tf.reduce_mean(build_loss()(output, batch())["total_loss"])
         results.append((loss, tape.gradient(loss, model.trainable_variables)))
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-5)

@@ -5,6 +5,7 @@ import pytest
 
 from deeplab2_kmax import architectures
 from deeplab2_kmax import config as configs
+from deeplab2_kmax.checkpoints import pretrained, report, restore
 from tests import shared
 from tests.trainer import tiny
 from trainer import optimizers, state
@@ -50,3 +51,40 @@ def test_variable_table_of_the_published_model():
     slow = [row for row in rows if row.learning_rate_factor != 1.0]
     assert len(slow) == 301
     assert sum(int(np.prod(row.shape)) for row in slow) == 41343424
+
+
+def test_weights_of_other_libraries(tmp_path, monkeypatch):
+    """A file in initial_checkpoint goes the same way as pretrained_weights; evaluation takes checkpoints only."""
+    calls = []
+    monkeypatch.setattr(
+        pretrained, "load_pretrained", lambda backbone, path, *, format: calls.append((path, format)) or path
+    )
+    options = 'model_options { initial_checkpoint: "w.safetensors" backbone { pretrained_format: "timm" } }'
+    config = tiny.load(tmp_path, options)
+    model = architectures.build_model(config)
+    assert state._initialise(config, model, tmp_path, trains=True) == "w.safetensors"
+    config.model_options.backbone.pretrained_weights = "other.h5"
+    assert state._initialise(config, model, tmp_path, trains=True) == "other.h5\nw.safetensors"
+    assert calls == [("w.safetensors", "timm"), ("other.h5", "timm"), ("w.safetensors", "timm")]
+    with pytest.raises(ValueError, match="no checkpoint w.safetensors"):
+        state._initialise(config, model, tmp_path, trains=False)
+
+
+def test_part_of_a_checkpoint(tmp_path, monkeypatch):
+    given = {}
+
+    def load(model, path, **options):
+        given.update(options)
+        return report.Report(path)
+
+    monkeypatch.setattr(restore, "load_initial", load)
+    options = (
+        'model_options { initial_checkpoint: "ckpt" skip_from_initial_checkpoint: "transformer_class_head" '
+        "allow_partial_backbone: true }"
+    )
+    config = tiny.load(tmp_path, options)
+    model = architectures.build_model(config)
+    assert "ckpt" in state._initialise(config, model, tmp_path, trains=True)
+    assert list(given["skip"]) == ["transformer_class_head"] and given["allow_partial_backbone"]
+    state._initialise(config, model, tmp_path, trains=False)
+    assert not given["skip"] and not given["allow_partial_backbone"]

@@ -3,23 +3,26 @@
     python -m deeplab2_kmax.data.convert.coco --coco_root=coco --output_dir=records --runner=DirectRunner
 
 One element of the pipeline is one shard, so --num_shards bounds how many workers can help. The workers need this
-package, and the raw data and --output_dir under the same paths: one machine, or a file system that all of
-them mount.
+package, and the raw data and --output_dir under the same paths: one machine, or a file system that all of them mount.
 A run that is stopped goes on where it was: finished shards are noted in `.<split>.beam` below --output_dir.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import pickle
 import shlex
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deeplab2_kmax.data.convert import writer
+
+_WATCH_SECONDS = 1.0  # between two looks for finished shards
 
 
 def executor(runner: str, options: str = "") -> writer.Execute:
@@ -37,7 +40,7 @@ def executor(runner: str, options: str = "") -> writer.Execute:
         from apache_beam.options import pipeline_options
         from apache_beam.runners import runner as runners
     except ImportError as error:
-        raise ValueError(f"--runner needs Apache Beam ({error}): pip install 'apache-beam>=2.60'") from error
+        raise ValueError(f"--runner needs Apache Beam ({error}): pip install apache-beam") from error
     try:
         runners.create_runner(runner)
     except (ValueError, ImportError, AttributeError) as error:
@@ -54,12 +57,40 @@ def executor(runner: str, options: str = "") -> writer.Execute:
             pipeline = beam.Pipeline(options=flags)
             shards = pipeline | "Shards" >> beam.Create(waiting) | "Spread" >> beam.Reshuffle()
             _ = shards | "Write" >> beam.Map(_write)
-            pipeline.run().wait_until_finish()
-            for path in waiting:
+            with _watched(waiting, add) as left:
+                try:
+                    pipeline.run().wait_until_finish()
+                except Exception as error:  # whatever the runner makes of a lost worker or a wrong flag
+                    reason = (str(error).strip().splitlines() or [repr(error)])[-1]
+                    raise ValueError(f"the runner {runner} failed: {reason}") from error
+            for path in left:
                 add(_result(path))
         shutil.rmtree(work)
 
     return execute
+
+
+@contextlib.contextmanager
+def _watched(paths: Sequence[str], add: writer.Add) -> Iterator[list[str]]:
+    """Adds shards while they are being finished elsewhere; yields the list of those that are not added yet."""
+    left, ended = list(paths), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_WATCH_SECONDS):
+            for path in [path for path in left if _note(path).exists()]:
+                try:
+                    add(_result(path))
+                except ValueError:
+                    continue  # told at the end
+                left.remove(path)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield left
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _prepare(work: pathlib.Path, jobs: Sequence[writer.Job], add: writer.Add) -> list[str]:
@@ -94,14 +125,14 @@ def _write(path: str) -> None:
         note["shard"] = writer.write_shard(job, counter.inc)
     except (ValueError, OSError) as error:
         note["error"] = str(error)
-    temporary = _note(pathlib.Path(path)).with_suffix(f".{os.getpid()}.tmp")
+    temporary = _note(path).with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(note))
-    temporary.replace(_note(pathlib.Path(path)))
+    temporary.replace(_note(path))
 
 
 def _result(path: str) -> dict[str, Any]:
     try:
-        note = json.loads(_note(pathlib.Path(path)).read_text())
+        note = json.loads(_note(path).read_text())
     except OSError as error:
         raise ValueError(f"the runner left no result at {path}: do its workers see this folder? ({error})") from error
     if "error" in note:
@@ -109,5 +140,5 @@ def _result(path: str) -> dict[str, Any]:
     return note["shard"]
 
 
-def _note(path: pathlib.Path) -> pathlib.Path:
-    return path.with_suffix(".json")
+def _note(path: str | os.PathLike[str]) -> pathlib.Path:
+    return pathlib.Path(path).with_suffix(".json")

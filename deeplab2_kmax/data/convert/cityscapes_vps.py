@@ -9,10 +9,10 @@
     panoptic_gt_<split>_city_vps.json or panoptic_im_<split>_city_vps.json
 
 and `test/img_all/*.png` without labels. Other places of a split are named by --split, --image_dir, --panoptic_json and
---panoptic_dir. The JSON has COCO's panoptic format; its file names and those of the images agree in what stands before
-the last `_`. Images without an annotation are left out: every fifth frame of a video has one. Categories become
-Cityscapes' train ids by their names. A segment id means the same object in all frames of its video: the objects of a
-class are counted from 1 in each video.
+--panoptic_dir. The JSON has COCO's panoptic format; its file names and those of the images agree in the five parts
+<video>_<number>_<city>_<sequence>_<frame>. Images without an annotation are left out: every fifth frame of a video has
+one. Categories become Cityscapes' train ids by their names. A segment id means the same object in all frames of its
+video: the objects of a class are counted from 1 in each video.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deeplab2_kmax.data.convert import command, files, frames, panoptic_json, se
 
 IGNORE_LABEL = 255
 LABEL_DIVISOR = 1000
-_NAME = re.compile(r"(?P<key>(?P<video>\d+)_(?P<number>\d+)_.+)_[^_]+")
+_NAME = re.compile(r"(?P<key>\d+_(?P<number>\d+)_[^_]+_\d+_\d+)(_.+)?")
 
 _FLAGS = command.new_flags(num_shards=100)
 flags.DEFINE_string("vps_root", "", "Folder of the data set in its own layout.", flag_values=_FLAGS)

@@ -4,8 +4,8 @@
         --panoptic_dir=coconut_b --image_dirs=coco/train2017,coco/unlabeled2017 --output_dir=records
 
 "COCONut: Modernizing COCO Segmentation", Deng et al., CVPR 2024, arXiv 2404.08639. The annotations have COCO's panoptic
-format and categories. Those of one split refer to images of several folders: every annotated image is looked for, by the
-`file_name` that `images` gives it (folders before it are kept), in all of --image_dirs and must be in exactly one.
+format and categories. Those of one split refer to images of several folders: every annotated image is looked for, by
+the `file_name` that `images` gives it (folders before it are kept), in all of --image_dirs and must be in exactly one.
 Images without annotations are left out.
 """
 

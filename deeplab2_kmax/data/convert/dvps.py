@@ -32,6 +32,7 @@ LabelEndings = Sequence[str]
 def new_flags(*, panoptic_divisor: int) -> flags.FlagValues:
     """The flags of a DVPS converter."""
     values = command.new_flags(num_shards=1000)
+    values["num_shards"].help = "Files per split; with more files than records the last ones are empty."
     flags.DEFINE_string("dvps_root", None, "Folder of train/, val/ and test/.", flag_values=values)
     flags.DEFINE_integer(
         "panoptic_divisor",

@@ -66,22 +66,22 @@ def merge(classes: np.ndarray, instances: np.ndarray, dataset: str = "kitti") ->
         raise ValueError(f"the class map has {list(classes.shape)} pixels, the instance map {list(instances.shape)}")
     panoptic_png.check_classes(classes, num_classes=19, ignore_label=VOID, where="class map")
     kinds = instances // 1000
-    present = set(np.unique(kinds).tolist())
+    present = set(np.flatnonzero(np.bincount(kinds.ravel())).tolist())
     known = {0, 10, 2} if dataset == "motchallenge" else {0, 10, *CLASS_OF_KIND}
     if strange := present - known:
         raise ValueError(f"instance map: kind {min(strange)} (value // 1000) is none of {sorted(known - {0, 10})}")
-    if np.any(np.isin(kinds, list(CLASS_OF_KIND)) & (instances % 1000 == 999)):
+    masks = {class_id: kinds == kind for kind, class_id in CLASS_OF_KIND.items() if kind in present}
+    if any(np.any(instances[mask] % 1000 == 999) for mask in masks.values()):
         raise ValueError("instance map: track 999 does not fit below the label divisor 1000")
     if dataset == "motchallenge":
         classes = _renumber(classes, _MERGED)
     merged = classes.copy()
-    for kind, class_id in CLASS_OF_KIND.items():
-        near = _dilate(kinds == kind)
-        merged[near & (kinds != kind) & (classes == class_id)] = VOID
+    for class_id, mask in masks.items():
+        merged[_dilate(mask) & ~mask & (classes == class_id)] = VOID
     ids = np.zeros_like(classes)
-    for kind, class_id in CLASS_OF_KIND.items():
-        merged[kinds == kind] = class_id
-        ids[kinds == kind] = instances[kinds == kind] % 1000 + 1
+    for class_id, mask in masks.items():
+        merged[mask] = class_id
+        ids[mask] = instances[mask] % 1000 + 1
     if dataset == "motchallenge":
         merged = _renumber(merged, {class_id: k for k, class_id in enumerate(MOTCHALLENGE_CLASSES)})
     return merged, ids
@@ -95,13 +95,14 @@ def _renumber(classes: np.ndarray, numbers: dict[int, int]) -> np.ndarray:
 
 def _dilate(mask: np.ndarray) -> np.ndarray:
     """True where a box of BOX x BOX pixels around a pixel meets the mask."""
-    for axis in (0, 1):
-        # Sums along a line, so that the size of the box does not matter.
-        before = [(0, 0), (0, 0)]
-        before[axis] = (BOX // 2 + 1, BOX // 2)
-        sums = np.cumsum(np.pad(mask, before), axis=axis, dtype=np.int32)
-        length = mask.shape[axis]
-        mask = np.take(sums, range(BOX, BOX + length), axis) > np.take(sums, range(length), axis)
+    mask = np.pad(mask, BOX // 2)
+    for _ in range(2):  # along the columns, then, transposed, along the rows
+        width = 1
+        while width < BOX:  # pixel k tells of pixels k to k + width - 1
+            step = min(width, BOX - width)
+            mask = mask[:-step] | mask[step:]
+            width += step
+        mask = mask.T
     return mask
 
 

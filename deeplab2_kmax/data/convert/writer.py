@@ -12,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -135,7 +136,7 @@ def _write(
     num_processes = min(num_processes or os.cpu_count() or 1, len(jobs))
     try:
         if execute:
-            execute(jobs, manifest.add)
+            execute(jobs, functools.partial(_add, manifest, progress))
         elif num_processes > 1:
             _write_in_processes(jobs, num_processes, manifest, lambda done: progress.show(kept + done))
         else:
@@ -146,6 +147,11 @@ def _write(
         manifest.save()
     progress.show(len(items), end=True)
     return manifest.content()
+
+
+def _add(manifest: _Manifest, progress: progresses.Progress, shard: dict[str, Any]) -> None:
+    manifest.add(shard)
+    progress.show(manifest.content()["records"])
 
 
 def fingerprint(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]) -> str:

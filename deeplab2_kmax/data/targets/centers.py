@@ -50,8 +50,8 @@ def find(segments: Segments) -> Centers:
 def make(segments: Segments, centers: Centers, *, sigma: float, dataset: datasets.Dataset) -> dict[str, tf.Tensor]:
     """Heatmap [H, W], offsets [H, W, 2] to the own centre and the weights of both losses [H, W]."""
     shape = segments.label.shape
-    is_thing = tf.gather(are_things(segments.classes, dataset), segments.index)
-    ignored = tf.gather(segments.classes == dataset.ignore_label, segments.index)
+    is_thing = segments.paint(are_things(segments.classes, dataset))
+    ignored = segments.paint(segments.classes == dataset.ignore_label)
     return {
         keys.CENTER: heatmap(centers.points, tf.shape(segments.label), sigma=sigma, static=shape),
         keys.CENTER_OFFSET: offsets(segments, centers.ids, centers.points),
@@ -74,10 +74,8 @@ def offsets(segments: Segments, ids: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     height, width = tf.unstack(tf.shape(segments.label))
     rows = tf.range(tf.cast(height, tf.float32))[:, tf.newaxis]
     columns = tf.range(tf.cast(width, tf.float32))
-    mask = tf.gather(tf.cast(listed, tf.float32), segments.index)
-    parts = [
-        (tf.gather(targets[:, axis], segments.index) - pixels) * mask for axis, pixels in enumerate((rows, columns))
-    ]
+    mask = segments.paint(tf.cast(listed, tf.float32))
+    parts = [(segments.paint(targets[:, axis]) - pixels) * mask for axis, pixels in enumerate((rows, columns))]
     # + 0: no negative zeros.
     return tf.ensure_shape(tf.stack(parts, axis=-1) + 0.0, [*segments.label.shape, 2])
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from deeplab2_kmax.data.targets import keys
-
 STEPS_PER_METRE = 256.0  # of a stored depth
-
-
-def make(depth: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Metres [H, W, 1] of a stored depth map int32."""
-    return {keys.DEPTH: metres(depth)}
 
 
 def metres(depth: tf.Tensor) -> tf.Tensor:

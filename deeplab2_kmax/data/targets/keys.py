@@ -21,6 +21,7 @@ NORMALS = "normals_gt"  # [B, H, W, 3] float32, unit vectors; (0, 0, 0) is no no
 # Two frames.
 FRAME_OFFSET = "frame_offset_gt"  # [B, H, W, 2] float32, (y, x) of the own instance's previous centre minus the pixel's
 FRAME_OFFSET_WEIGHT = "frame_regression_loss_weight"  # [B, H, W] float32, 1 where the offset is not (0, 0)
+PREVIOUS_CENTER = "prev_center_heatmap"  # never in a batch: the last channel of the image in training with motion
 NEXT_IMAGE = "next_image"  # [B, H, W, 3] float32
 NEXT_OFFSET = "next_instance_regression_gt"  # [B, H, W, 2] float32, on the next frame's pixels: to the current centre
 NEXT_OFFSET_WEIGHT = "next_regression_loss_weight"  # [B, H, W] float32, 1 where the offset is not (0, 0)

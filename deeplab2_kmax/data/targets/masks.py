@@ -30,6 +30,6 @@ def make(segments: Segments, *, max_things: int, source: tf.Tensor | str = "") -
         padding = tf.fill([tf.maximum(max_things - count, 0)], -1.0)
     classes = tf.concat([tf.cast(classes, tf.float32), padding], axis=0)
     return {
-        keys.THING_ID_MASK: tf.gather(tf.where(segments.is_instance, number, -1), segments.index),
+        keys.THING_ID_MASK: segments.paint(tf.where(segments.is_instance, number, -1)),
         keys.THING_ID_CLASS: tf.ensure_shape(classes, [max_things]),
     }

@@ -21,6 +21,10 @@ class Segments(NamedTuple):
     areas: tf.Tensor  # [S] int32, pixels
     is_instance: tf.Tensor  # [S] bool, has an instance number and is not void
 
+    def paint(self, values: tf.Tensor) -> tf.Tensor:
+        """One value (or row) per segment, [S, ...] -> those of every pixel's segment, [H, W, ...]."""
+        return paint(values, self.index)
+
 
 def find(label: tf.Tensor, dataset: datasets.Dataset, source: tf.Tensor | str = "") -> Segments:
     """Splits a panoptic label [H, W] int32 into its segments.
@@ -45,18 +49,22 @@ def find(label: tf.Tensor, dataset: datasets.Dataset, source: tf.Tensor | str = 
     with tf.control_dependencies([check] if check is not None else []):
         numbered = ids % divisor != 0
     is_thing = are_things(classes, dataset)
-    index = tf.reshape(index, tf.shape(label))
-    semantic = tf.gather(classes, index)
+    index = tf.ensure_shape(tf.reshape(index, tf.shape(label)), label.shape)
     return Segments(
         label=label,
-        semantic=tf.ensure_shape(semantic, label.shape),
-        is_crowd=tf.ensure_shape(tf.gather(is_thing & ~numbered, index), label.shape),
-        index=tf.ensure_shape(index, label.shape),
+        semantic=paint(classes, index),
+        is_crowd=paint(is_thing & ~numbered, index),
+        index=index,
         ids=ids,
         classes=classes,
         areas=areas,
         is_instance=numbered & ~ignored,
     )
+
+
+def paint(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """`values[index]`, [S, ...] by [H, W] -> [H, W, ...]."""
+    return tf.gather_nd(values, index[..., tf.newaxis])  # gives the same as tf.gather, in two thirds of the time
 
 
 def are_things(classes: tf.Tensor, dataset: datasets.Dataset) -> tf.Tensor:

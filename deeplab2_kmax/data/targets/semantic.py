@@ -13,11 +13,13 @@ def make(segments: Segments, *, small_threshold: int = 0, small_weight: float = 
 
     Weights are 1, but `small_weight` on instances of fewer than `small_threshold` pixels.
     """
-    small = segments.is_instance & (segments.areas < small_threshold)
-    weights = tf.where(small, small_weight, 1.0)
+    weights = tf.ones_like(segments.label, tf.float32)
+    if small_threshold > 0:
+        small = segments.is_instance & (segments.areas < small_threshold)
+        weights = segments.paint(tf.where(small, small_weight, 1.0))
     return {
         keys.SEMANTIC: segments.semantic,
-        keys.SEMANTIC_WEIGHT: tf.gather(weights, segments.index),
+        keys.SEMANTIC_WEIGHT: weights,
         keys.IS_CROWD: segments.is_crowd,
         keys.PANOPTIC: segments.label,
     }

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from deeplab2_kmax.data import convert, record_index
-from tests import converters, image_trees, shared
+from tests import converters, image_trees, shared, video_trees
 
-CASES = {case.name: case for case in image_trees.CASES}
+CASES = {case.name: case for case in (*image_trees.CASES, *video_trees.CASES)}
 every_converter = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 

@@ -4,19 +4,12 @@ import numpy as np
 
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.data.convert import camvid
-from tests import converters, shared
+from tests import converters, image_trees, shared
 
 CAMVID = datasets.lookup("camvid")
 
-# Two cars, one of them a single pixel, a bicyclist that touches a car, sky, unlabelled.
-IDS = [[8, 8, 0, 8], [8, 8, 0, 0], [10, 0, 11, 11]]
+# What CAMVID_IDS become.
 EXPECTED = [[8001, 8001, 0, 8000], [8001, 8001, 0, 0], [10001, 0, 255000, 255000]]
-
-
-def make_tree(root, names=("0001TP_000010", "0001TP_000020", "Seq05_000005"), images="images", labels="labels"):
-    for k, name in enumerate(names):
-        converters.save(root / images / f"{name}.png", np.full((3, 4, 3), 10 * k))
-        converters.save(root / labels / f"{name}.png", np.roll(IDS, k, axis=1))
 
 
 def test_constants_are_those_of_the_descriptor():
@@ -25,7 +18,7 @@ def test_constants_are_those_of_the_descriptor():
 
 
 def test_parts_of_things_are_instances(tmp_path):
-    make_tree(tmp_path)
+    image_trees.camvid(tmp_path)
     path = str(tmp_path / "labels" / "0001TP_000010.png")
     assert camvid.panoptic_label(path, min_pixels=1)[0].tolist() == [8001, 8001, 0, 8002]
     label = camvid.panoptic_label(path, min_pixels=2)
@@ -34,7 +27,7 @@ def test_parts_of_things_are_instances(tmp_path):
 
 
 def test_records_of_videos(tmp_path):
-    make_tree(tmp_path / "raw")
+    image_trees.camvid(tmp_path / "raw")
     arguments = [f"--camvid_root={tmp_path / 'raw'}", f"--output_dir={tmp_path / 'out'}", "--min_pixels=1"]
     assert converters.run(camvid, *arguments, "--neighbors") == 0
     samples = converters.read(tmp_path / "out", "val", video=True, prev_frame=True, next_frame=True)
@@ -51,7 +44,7 @@ def test_records_of_videos(tmp_path):
 
 
 def test_the_other_layout(tmp_path):
-    make_tree(tmp_path / "raw", names=["a_1"], images="train", labels="trainannot")
+    image_trees.camvid(tmp_path / "raw", names=["a_1"], images="train", labels="trainannot")
     arguments = [f"--camvid_root={tmp_path / 'raw'}", "--split=train", f"--output_dir={tmp_path / 'out'}"]
     assert converters.run(camvid, *arguments) == 0
     assert len(converters.read(tmp_path / "out", "train", video=True)) == 1
@@ -67,7 +60,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         return lines[-1]
 
     assert "holds neither" in error()
-    make_tree(tmp_path)
+    image_trees.camvid(tmp_path)
     converters.save(tmp_path / "labels" / "Seq05_000005.png", np.full((3, 4), 12))
     assert "Seq05_000005.png: expected classes 0 to 11, found 12" in error()
     (tmp_path / "labels" / "Seq05_000005.png").unlink()

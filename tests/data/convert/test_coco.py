@@ -1,13 +1,11 @@
 """COCO panoptic -> records: the rules on a made-up tree with numbers to check by hand, and two real images."""
 
-import json
-
 import numpy as np
 import pytest
 
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.data.convert import coco, files, segments
-from tests import converters, shared
+from tests import converters, image_trees, shared
 
 COCO = datasets.lookup("coco_panoptic")
 PERSON, DOG, SKY, SNOW = 1, 18, 187, 159  # categories; classes 1, 17 and whatever the table says of the stuff
@@ -17,41 +15,19 @@ def class_of(category):
     return COCO.eval_ids.index(category)
 
 
-def colored(ids):
-    """Segment ids -> RGB."""
-    ids = np.asarray(ids)
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
-
-
-# Row by row: two people, void, crowd; a dog, sky.
-IDS = [[300, 300, 70000, 0, 5], [7, 7, 8, 8, 5]]
-SEGMENTS = [
-    {"id": 70000, "category_id": PERSON, "area": 1, "iscrowd": 0},
-    {"id": 300, "category_id": PERSON, "area": 2, "iscrowd": 0},
-    {"id": 5, "category_id": PERSON, "area": 2, "iscrowd": 1},
-    {"id": 7, "category_id": DOG, "area": 2, "iscrowd": 0},
-    {"id": 8, "category_id": SKY, "area": 2, "iscrowd": 0},
-]
+SEGMENTS = image_trees.panoptic_segments(PERSON, DOG, SKY)
 D = COCO.label_divisor
-EXPECTED = [  # instances count in the order of the list
-    [D + 2, D + 2, D + 1, 0, 0],
-    [class_of(DOG) * D + 1] * 2 + [class_of(SKY) * D] * 2 + [0],
-]
+EXPECTED = image_trees.panoptic_label(class_of(PERSON), class_of(DOG), class_of(SKY), divisor=D, ignore=0)
+colored = image_trees.colored
 
 
-def make_tree(root, names=("000000000009", "000000000025"), split="val", **changes):
-    """COCO's own layout with the same label for every image."""
-    for name in names:
-        converters.save(root / f"{split}2017" / f"{name}.jpg", np.full((2, 5, 3), 90))
-        converters.save(root / "annotations" / f"panoptic_{split}2017" / f"{name}.png", colored(IDS))
-    content = {
-        "images": [{"id": int(name), "file_name": f"{name}.jpg", "height": 2, "width": 5} for name in names],
-        "annotations": [
-            {"image_id": int(name), "file_name": f"{name}.png", "segments_info": SEGMENTS, **changes}
-            for name in reversed(names)
-        ],
-    }
-    (root / "annotations" / f"panoptic_{split}2017.json").write_text(json.dumps(content))
+def make_tree(root, names=("000000000009", "000000000025"), **options):
+    image_trees.coco(root, names, **options)
+
+
+def test_the_expected_numbers():
+    assert (class_of(PERSON), class_of(DOG), class_of(SKY)) == (1, 17, 120)
+    assert EXPECTED == [[258, 258, 257, 0, 0], [4353, 4353, 30720, 30720, 0]]
 
 
 def test_the_rules_by_hand(tmp_path):

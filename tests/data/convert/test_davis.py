@@ -4,18 +4,9 @@ import numpy as np
 
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.data.convert import davis
-from tests import converters, shared
+from tests import converters, image_trees, shared
 
 DAVIS = datasets.lookup("davis")
-
-
-def make_tree(root, sequences=("bear", "camel"), num_frames=3):
-    for k, name in enumerate(sequences):
-        for t in range(num_frames):
-            converters.save(root / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", np.full((4, 6, 3), 40 * k + 10 * t))
-            mask = np.zeros((4, 6))
-            mask[1:3, t : t + 2] = 255
-            converters.save(root / "Annotations" / "480p" / name / f"{t:05d}.png", mask)
 
 
 def test_constants_are_those_of_the_descriptor():
@@ -23,7 +14,7 @@ def test_constants_are_those_of_the_descriptor():
 
 
 def test_records(tmp_path):
-    make_tree(tmp_path / "raw")
+    image_trees.davis(tmp_path / "raw")
     arguments = [f"--davis_root={tmp_path / 'raw'}", f"--output_dir={tmp_path / 'out'}", "--num_shards=2"]
     assert converters.run(davis, *arguments, "--neighbors") == 0
     samples = converters.read(tmp_path / "out", "val", video=True, prev_frame=True, next_frame=True)
@@ -40,7 +31,7 @@ def test_records(tmp_path):
 
 
 def test_some_sequences(tmp_path):
-    make_tree(tmp_path / "raw")
+    image_trees.davis(tmp_path / "raw")
     arguments = [f"--davis_root={tmp_path / 'raw'}", f"--output_dir={tmp_path / 'out'}"]
     assert converters.run(davis, *arguments, "--sequences=camel") == 0
     assert {s["sequence_id"].numpy() for s in converters.read(tmp_path / "out", "val", video=True)} == {b"camel"}
@@ -56,7 +47,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         return lines[-1]
 
     assert "holds no sequences" in error()
-    make_tree(tmp_path)
+    image_trees.davis(tmp_path)
     assert "lacks cow; it holds bear, camel" in error("--sequences=cow")
     converters.save(tmp_path / "Annotations" / "480p" / "camel" / "00001.png", np.full((4, 6), 2))
     assert "00001.png: expected 0 and 255 alone, found 2" in error()

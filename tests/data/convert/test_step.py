@@ -5,28 +5,7 @@ import pytest
 
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.data.convert import kitti_step, motchallenge_step, step
-from tests import converters
-
-
-def channels(classes, instances):
-    """A map as it is published: red the class, green and blue the instance."""
-    instances = np.asarray(instances)
-    return np.stack([classes, instances // 256, instances % 256], axis=-1)
-
-
-CLASSES = [[0, 11, 11], [13, 255, 11]]
-INSTANCES = [[0, 1, 300], [2, 0, 0]]
-LABEL = [[0, 11001, 11300], [13002, 255000, 11000]]  # the last person is crowd
-
-
-def make_tree(root, split, lengths, *, ending=".png", first=0, labels=True):
-    """Frames whose gray value is their number, with the same map for each."""
-    for name, length in lengths.items():
-        for t in range(first, first + length):
-            frame = f"{t:06d}"
-            converters.save(root / "images" / split / name / f"{frame}{ending}", np.full((2, 3, 3), t))
-            if labels:
-                converters.save(root / "panoptic_maps" / split / name / f"{frame}.png", channels(CLASSES, INSTANCES))
+from tests import converters, video_trees
 
 
 def arguments(tmp_path, *more):
@@ -41,7 +20,7 @@ def test_constants_are_those_of_the_descriptor(module, name):
 
 
 def test_labels_and_names(tmp_path):
-    make_tree(tmp_path / "step", "train", {"0000": 2, "0001": 1})
+    video_trees.step(tmp_path / "step", "train", {"0000": 2, "0001": 1})
     (tmp_path / "step" / "panoptic_maps" / "train" / "0000" / "000001.png").unlink()
     assert converters.run(kitti_step, *arguments(tmp_path)) == 0
     options = {"video": True, "label": False}
@@ -52,10 +31,12 @@ def test_labels_and_names(tmp_path):
         (b"0000", b"000001", b"000001.png"),
         (b"0001", b"000000", b"000000.png"),
     ]
-    labels = [converters.features(tmp_path / "out", "train")[k].get("image/segmentation/class/encoded") for k in range(3)]
+    labels = [
+        converters.features(tmp_path / "out", "train")[k].get("image/segmentation/class/encoded") for k in range(3)
+    ]
     assert labels[1] is None  # a map that is missing
     for label in (labels[0], labels[2]):
-        assert np.frombuffer(label, "<i4").reshape(2, 3).tolist() == LABEL
+        assert np.frombuffer(label, "<i4").reshape(2, 3).tolist() == video_trees.STEP_LABEL
 
 
 def test_even_shards():
@@ -65,16 +46,16 @@ def test_even_shards():
 
 
 def test_two_frames(tmp_path):
-    make_tree(tmp_path / "step", "train", {"0000": 3, "0001": 2}, first=4)
-    make_tree(tmp_path / "step", "val", {"0002": 3, "0006": 2})
-    make_tree(tmp_path / "step", "test", {"0000": 2}, labels=False)
+    video_trees.step(tmp_path / "step", "train", {"0000": 3, "0001": 2}, first=4)
+    video_trees.step(tmp_path / "step", "val", {"0002": 3, "0006": 2})
+    video_trees.step(tmp_path / "step", "test", {"0000": 2}, label=None)
     assert converters.run(kitti_step, *arguments(tmp_path, "--use_two_frames")) == 0
     out = tmp_path / "out"
     samples = converters.read(out, "train", video=True, prev_frame=True)
     assert [(int(s["prev_image"][0, 0, 0]), int(s["image"][0, 0, 0])) for s in samples] == [
         (4, 4), (4, 5), (5, 6), (4, 4), (4, 5),
     ]  # fmt: skip
-    assert all(s["prev_label"][..., 0].numpy().tolist() == LABEL for s in samples)
+    assert all(s["prev_label"][..., 0].numpy().tolist() == video_trees.STEP_LABEL for s in samples)
     assert [path.name for path in sorted(out.glob("val-*"))] == [
         "val-00000-of-00002.tfrecord",
         "val-00001-of-00002.tfrecord",
@@ -89,10 +70,8 @@ def test_two_frames(tmp_path):
 
 def test_motchallenge(tmp_path):
     """JPEG images that are numbered from 1, and 7 classes."""
-    make_tree(tmp_path / "step", "train", {"0002": 2}, ending=".jpg", first=1, labels=False)
-    for frame in ("000001", "000002"):
-        path = tmp_path / "step" / "panoptic_maps" / "train" / "0002" / f"{frame}.png"
-        converters.save(path, channels([[3, 4, 255]] * 2, [[0, 7, 0]] * 2))
+    label = [[3, 4, 255]] * 2, [[0, 7, 0]] * 2
+    video_trees.step(tmp_path / "step", "train", {"0002": 2}, ending=".jpg", first=1, label=label)
     assert converters.run(motchallenge_step, *arguments(tmp_path, "--use_two_frames")) == 0
     batches = converters.batches(tmp_path / "out", "train", "motchallenge_step", (3, 5))
     assert [b["frame_id"][0].numpy() for b in batches] == [b"000001", b"000002"]
@@ -108,17 +87,17 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     root = tmp_path / "step"
     root.mkdir()
     assert "images holds no splits" in error()
-    make_tree(root, "train", {"0000": 3}, labels=False)
+    video_trees.step(root, "train", {"0000": 3}, label=None)
     assert "no folder" in error() and "panoptic_maps" in error()
-    make_tree(root, "train", {"0000": 3})
+    video_trees.step(root, "train", {"0000": 3})
     (root / "images" / "train" / "0000" / "000001.png").unlink()
     assert "000002.png: the frame before it, 1, is missing" in error(kitti_step, "--use_two_frames")
     assert converters.run(kitti_step, *arguments(tmp_path)) == 0
     assert "000000.png: expected classes 0 to 6 and 255 for void, found 11" in error(motchallenge_step)
-    bad = channels(CLASSES, np.array(INSTANCES) + 900)
+    bad = video_trees.channels(video_trees.STEP_CLASSES, np.array(video_trees.STEP_INSTANCES) + 900)
     converters.save(root / "panoptic_maps" / "train" / "0000" / "000000.png", bad)
     assert "expected instances 0 to 999, below the label divisor, found 1200" in error()
-    make_tree(root, "train", {"0000": 1, "0002": 1})
+    video_trees.step(root, "train", {"0000": 1, "0002": 1})
     assert "sequence 0002 of the split train belongs to val" in error()
     converters.save(root / "images" / "train" / "0000" / "first.png", np.zeros((2, 3, 3)))
     assert "first.png: expected a frame number" in error()
