@@ -38,23 +38,22 @@ FULL = ROOT / "configs" / "coco" / "kmax_deeplab" / "resnet50.textproto"
 NUM_INSTANCES = 15
 CROP, QUICK_CROP = 641, 321
 
-_BFLOAT16 = "trainer_options { precision: BFLOAT16 } "
+_BFLOAT16 = "trainer_options { precision: BFLOAT16 }"
 _RECOMPUTE = """
 model_options {
   backbone { recompute_stages: [1, 2, 3, 4, 5] }
-  max_deeplab { kmax { recompute_pixel_decoder: true recompute_transformer_decoder: true } }
+  max_deeplab { kmax { recompute_pixel_decoder: true recompute_transformer_decoder: true recompute_heads: true } }
 }
 """
+_ACCUMULATION = "trainer_options { solver_options { gradient_accumulation_steps: 2 } }"
 # What each variant adds to the config. Ratios are to the first. A step with accumulation takes two batches.
 VARIANTS = {
-    "float32": "",
-    "bfloat16": _BFLOAT16,
-    "recompute": _RECOMPUTE,
-    "bfloat16_recompute": _BFLOAT16 + _RECOMPUTE,
-    "accumulation": "trainer_options { solver_options { gradient_accumulation_steps: 2 } }",
-    "bfloat16_recompute_accumulation": _BFLOAT16
-    + _RECOMPUTE
-    + "trainer_options { solver_options { gradient_accumulation_steps: 2 } }",
+    "float32": (),
+    "bfloat16": (_BFLOAT16,),
+    "recompute": (_RECOMPUTE,),
+    "bfloat16_recompute": (_BFLOAT16, _RECOMPUTE),
+    "accumulation": (_ACCUMULATION,),
+    "bfloat16_recompute_accumulation": (_BFLOAT16, _RECOMPUTE, _ACCUMULATION),
 }
 
 
@@ -129,7 +128,7 @@ def _config(variant: str, crop: int, batch: int) -> config_pb2.ExperimentOptions
     if variant == "tiny":
         return configs.load(TINY)
     sizes = f"batch_size: {batch} crop_size: [{crop}, {crop}] min_resize_value: {crop} max_resize_value: {crop}"
-    overrides = [f"train_dataset_options {{ {sizes} }}", VARIANTS[variant]]
+    overrides = [f"train_dataset_options {{ {sizes} }}", *VARIANTS[variant]]
     return configs.load(FULL, overrides, variables={"INIT_CHECKPOINT": ""})
 
 

@@ -112,7 +112,7 @@ def dataset_of(config: config_pb2.ExperimentOptions) -> datasets.Dataset:
     name = config.train_dataset_options.dataset or config.eval_dataset_options.dataset
     if not name:
         raise ValueError("train_dataset_options.dataset: expected the name of a data set, it is not set")
-    return registry.lookup(datasets.DATASETS, name, "data set")
+    return datasets.lookup(name, "data set")
 
 
 def build_model(config: config_pb2.ExperimentOptions, *, postprocess: bool = True) -> keras.Model:

@@ -68,7 +68,14 @@ def _check_names(config: config_pb2.ExperimentOptions, found: Findings) -> None:
         found.unknown("model_options.backbone.name", "a backbone", name, known)
     for section in ("train_dataset_options", "eval_dataset_options"):
         name = getattr(config, section).dataset
-        if name and name not in datasets.DATASETS and "${" not in name:
+        if not name or "${" in name:
+            continue
+        if datasets.is_file(name):
+            try:
+                datasets.read(name)
+            except ValueError as error:
+                found.problem(f"{section}.dataset", "a data set or a class file", name, str(error))
+        elif name not in datasets.DATASETS:
             found.unknown(f"{section}.dataset", "a data set", name, datasets.DATASETS)
     for field, loss in config_values.losses(config.trainer_options.loss_options):
         expected = config_values.LOSS_NAMES.get(field, "")
@@ -239,8 +246,8 @@ def _check_data(section: str, config: config_pb2.ExperimentOptions, found: Findi
         found.problem(f"{section}.{frames}", "false: max_deeplab takes single images", True)
     if frames and data.augmentations.HasField("panoptic_copy_paste"):
         found.problem(f"{section}.augmentations.panoptic_copy_paste", f"nothing beside {frames}", "a message")
-    if data.dataset in datasets.DATASETS:
-        _check_classes(section, config, datasets.DATASETS[data.dataset], found)
+    if f"{section}.dataset" not in found.problems and data.dataset and "${" not in data.dataset:
+        _check_classes(section, config, datasets.lookup(data.dataset), found)
 
 
 def _check_classes(section: str, config: config_pb2.ExperimentOptions, dataset: Any, found: Findings) -> None:

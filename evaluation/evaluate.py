@@ -39,7 +39,7 @@ def evaluate(
         prediction: the same.
         file_format: one of FORMATS.
         categories: JSON list of categories, if a COCO ground truth has none.
-        dataset: name of the data set, for the format png.
+        dataset: name of the data set, or its class file, for the format png.
 
     Returns:
         `task`, `num_images`, `summary` (flat names as in the logs of training, fractions) and `per_class` (a list of
@@ -130,7 +130,7 @@ def _define_flags() -> None:
         "format", "coco", FORMATS, "coco: COCO panoptic JSON and PNGs. png: folders of PNGs with the class per pixel."
     )
     flags.DEFINE_string("categories", None, "coco: JSON list of categories, if the ground truth has none.")
-    flags.DEFINE_string("dataset", None, "png: data set that says what the classes are.")
+    flags.DEFINE_string("dataset", None, "png: data set that says what the classes are, or its class file.")
     flags.DEFINE_string("output", None, "JSON file for the results.")
 
 

@@ -28,7 +28,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 
 
 _MODEL = flags.DEFINE_string("model", None, "SavedModel folder, as trainer/export_model.py writes it.")
-_DATASET = flags.DEFINE_string("dataset", None, "Data set of the classes, for a SavedModel of another program.")
+_DATASET = flags.DEFINE_string("dataset", None, "Data set, or class file, of a SavedModel of another program.")
 _CONFIG = flags.DEFINE_string("config_file", None, "Instead of --model: the experiment, with --checkpoint_path.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint_path", None, "Checkpoint prefix, or a folder: its newest checkpoint.")
 _PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "With --config_file: arithmetic.")

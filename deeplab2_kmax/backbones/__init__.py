@@ -30,6 +30,7 @@ _FAMILIES = (
     mobilenet_v3,
     xception,
 )
+
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
     # kMaX-DeepLab takes every backbone that has its output stride.
     **{
@@ -39,17 +40,21 @@ BACKBONES: dict[str, Callable[..., keras.Model]] = {
         if 32 in family.FIXED_OPTIONS.get("output_stride", (32,))
     },
     **{name: build for family in _FAMILIES for name, build in family.VARIANTS.items()},
-    **axial_resnet.KMAX_VARIANTS,
+    **resnet.KMAX_VARIANTS,
     # These bring a mask transformer of their own.
     **max_deeplab.VARIANTS,
 }
 
 # Options of which a backbone has few values, by its name.
 FIXED_OPTIONS: dict[str, fixed_options.Allowed] = {
-    name: family.FIXED_OPTIONS if name in family.VARIANTS else fixed_options.with_kmax(family.FIXED_OPTIONS)
-    for family in _FAMILIES
-    for plain in [*family.VARIANTS, *getattr(family, "KMAX_VARIANTS", ())]
-    for name in (plain, f"kmax_{plain}")
-    if name in BACKBONES
+    **{name: family.FIXED_OPTIONS for family in _FAMILIES for name in family.VARIANTS},
+    **{name: axial_resnet.STEMLESS_OPTIONS for name in axial_resnet.VARIANTS if name.startswith("full_")},
+    **max_deeplab.FIXED_OPTIONS,
 }
-FIXED_OPTIONS.update(max_deeplab.FIXED_OPTIONS)
+FIXED_OPTIONS.update(
+    {
+        name: fixed_options.with_kmax(FIXED_OPTIONS.get(name.removeprefix("kmax_"), resnet.FIXED_OPTIONS))
+        for name in BACKBONES
+        if name.startswith("kmax_")
+    }
+)

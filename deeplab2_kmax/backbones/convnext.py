@@ -151,7 +151,7 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        y = self.norm(self.depthwise(x))
+        y = self.norm(self.depthwise(x, training=training))
         y = conv.dense(y, self.pointwise1.kernel, self.pointwise1.bias, activations.gelu)
         # The layer scale multiplies the small operands.
         kernel, bias = self.pointwise2.kernel * self.layer_scale, self.pointwise2.bias * self.layer_scale

@@ -93,7 +93,9 @@ class MaXDeepLab(resnet.ResNet):
         self.class_projection = project(name="class_projection")
         self.mask_projection = project(name="mask_projection")
 
-    def call(self, images: tf.Tensor, training: bool | None = False) -> structures.MemoryPyramid:
+    def call(  # type: ignore[override]
+        self, images: tf.Tensor, training: bool | None = False
+    ) -> structures.MemoryPyramid:
         x = self.stem(images, training=training)
         if self.stage1 is not None:
             x = self.stage1(x, training=training)
@@ -108,15 +110,11 @@ class MaXDeepLab(resnet.ResNet):
         activated = [self.activation(level) for level in levels]
         panoptic = self.activation(steps[-1])
         semantic = self.activation(steps[self.semantic_step - 1]) if self.semantic_step else activated[-1]
-        return structures.MemoryPyramid(
-            *levels,
-            *activated,
-            output=panoptic,
-            feature_semantic=semantic,
-            feature_panoptic=panoptic,
-            class_features=self.class_projection(memory, training=training),
-            mask_features=self.mask_projection(memory, training=training),
-        )  # type: ignore[call-arg]
+        features = [panoptic, semantic, panoptic]  # the last of the network, and what the heads read
+        memories = [
+            projection(memory, training=training) for projection in (self.class_projection, self.mask_projection)
+        ]
+        return structures.MemoryPyramid(*levels, *activated, *features, *memories)  # type: ignore[call-arg]
 
     @property
     def pretrained_variables(self) -> list[tf.Variable]:

@@ -24,6 +24,8 @@ FIXED_OPTIONS: fixed_options.Allowed = {
     **fixed_options.PLAIN,
     "use_squeeze_and_excite": (True,),
     "squeeze_and_excite_gate": ("sigmoid", "hard_sigmoid"),
+    "window_size": ([],),
+    "global_attention_at_end_of_moat_stage": (False,),
 }
 
 

@@ -39,6 +39,7 @@ class ResNet(keras.Model):
         stem: "plain" (7x7 convolution), "inception" (three 3x3 ones), "small" (one 3x3) or "none".
         wide: wide residual blocks in place of bottlenecks.
         num_blocks: blocks of stages 2 to 5, before `backbone_layer_multiplier`.
+        wider_last_block: one block more in stage 5, with twice its channels.
         activation: name or function, used everywhere.
         axial_beyond_stride: blocks of at least this input stride (at output stride 32) use axial attention; 0: none.
         num_heads, expansion, key_expansion, value_expansion: of axial blocks, see `recipe.Recipe`.
@@ -65,6 +66,7 @@ class ResNet(keras.Model):
         stem: str = "plain",
         wide: bool = False,
         num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
+        wider_last_block: bool = False,
         activation: str | activations.Activation = "relu",
         axial_beyond_stride: int = 0,
         num_heads: int = 8,
@@ -119,6 +121,8 @@ class ResNet(keras.Model):
             number: self.recipe.blocks(number, 2 ** (number - 1), 2, count)
             for number, count in enumerate(counts, start=2)
         }
+        if wider_last_block:
+            stages[5] += self.recipe.blocks(5, 32, 1, 1, filters=2 * self.recipe.filters(32))
         if wide:
             stages[1] = self.recipe.blocks(1, 2, 1, 3, filters=int(round(32 * stem_width_multiplier)))
         elif self.stem is None:
@@ -180,9 +184,17 @@ def kmax(backbone: Callable[..., Backbone], name: str) -> Callable[..., Backbone
     return build
 
 
+_axial = functools.partial(ResNet, stem="inception", axial_beyond_stride=16)
+
 VARIANTS: dict[str, Callable[..., ResNet]] = {
     "resnet50": functools.partial(ResNet, name="resnet50"),
     "resnet50_beta": functools.partial(ResNet, stem="inception", name="resnet50_beta"),
     "resnet101": functools.partial(ResNet, num_blocks=(3, 4, 23, 3), name="resnet101"),
     "resnet101_beta": functools.partial(ResNet, stem="inception", num_blocks=(3, 4, 23, 3), name="resnet101_beta"),
+    "max_deeplab_s_backbone": functools.partial(_axial, name="max_deeplab_s_backbone"),
+}
+
+# For kMaX-DeepLab alone: the network that its paper calls MaX-S, with GELU.
+KMAX_VARIANTS: dict[str, Callable[..., ResNet]] = {
+    "kmax_axial_resnet50": kmax(functools.partial(_axial, activation="gelu"), "kmax_axial_resnet50"),
 }

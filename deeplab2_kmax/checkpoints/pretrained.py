@@ -83,7 +83,7 @@ def find(name_or_path: str) -> pathlib.Path | None:
         if os.path.exists(name_or_path) or os.path.exists(f"{name_or_path}.index"):
             return pathlib.Path(name_or_path)
         raise ValueError(
-            f"pretrained_weights: there is no file or checkpoint {name_or_path!r}, nor is it a package of weights. "
+            f"Pretrained weights: there is no file or checkpoint {name_or_path!r}, nor is it a package of weights. "
             f"Nearest: {', '.join(registry.nearest(name_or_path, PACKAGES))}."
         )
     package = PACKAGES[name_or_path]
@@ -128,13 +128,18 @@ def _matched(
     biases = name_maps.NameMap(source.biases).names(ours)
     unused = stored.keys() - {*names.values(), *biases.values()}
     wanted = [name or variable for variable, name in names.items() if name not in stored]
-    problems: list[str] = []
     values: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+
+    def few() -> bool:
+        # Looking for the nearest of many names takes its time, and no more than these are shown.
+        return len(problems) < _SHOWN
+
     for variable_path, variable in ours.items():
         name = names[variable_path]
         if name is None or name not in stored:
-            near = registry.nearest(name or variable_path, unused or stored)[0]
-            problems.append(f"  not in the file: {variable_path} ({name or 'without a known name'}; nearest: {near})")
+            near = f"; nearest: {registry.nearest(name or variable_path, unused or stored)[0]}" if few() else ""
+            problems.append(f"  not in the file: {variable_path} ({name or 'without a known name'}{near})")
             continue
         value = _reordered(variable_path, stored[name], tuple(variable.shape), channels_first=source.channels_first)
         if value.shape != tuple(variable.shape):
@@ -150,7 +155,7 @@ def _matched(
                 value = value.astype(np.float64) - bias
         values[variable_path] = value
     for name in sorted(unused):
-        near = f" (nearest: {registry.nearest(name, wanted)[0]})" if wanted else ""
+        near = f" (nearest: {registry.nearest(name, wanted)[0]})" if wanted and few() else ""
         problems.append(f"  not in the backbone: {name}{near}")
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []

@@ -10,6 +10,7 @@ import numpy as np
 from deeplab2_kmax.checkpoints import keras_files, safetensors, torch_pickle
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras")
+_LONGEST_NAME = 500
 
 
 def is_weight_file(path: str) -> bool:
@@ -23,6 +24,14 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is damaged, of another kind, or does what files of weights never do.
     """
+    tensors = _load(path)
+    longest = max(map(len, tensors), default=0)
+    if longest > _LONGEST_NAME:
+        raise ValueError(f"{os.fspath(path)} is no file of weights: a name in it has {longest} characters.")
+    return tensors
+
+
+def _load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         start = file.read(16)
         if start.startswith(b"\x89HDF"):

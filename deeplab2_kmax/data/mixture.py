@@ -52,7 +52,7 @@ def sources(options: dataset_pb2.DatasetOptions, target: Dataset) -> list[Source
         path = f"mixture[{number}]"
         if not 0 < part.weight < float("inf"):
             raise ValueError(f"{path}.weight: expected a positive number, found {part.weight:g}")
-        dataset = registry.lookup(datasets.DATASETS, part.dataset, f"data set ({path}.dataset)")
+        dataset = datasets.lookup(part.dataset, f"data set ({path}.dataset)")
         if dataset.camera_names or target.camera_names:
             raise ValueError(f"{path}.dataset: {dataset.name} has several cameras, which mixtures do not support.")
         classes = class_map(part.class_map, dataset, target, path)
@@ -115,10 +115,12 @@ class Schedule:
         """(number of the data set, number of the sample among those of that data set), int64 scalars."""
         block, slot = position // BLOCK, position % BLOCK
         order = tf.random.experimental.stateless_fold_in(seed, block)
-        slot = tf.random.experimental.index_shuffle(slot, order, tf.constant(BLOCK - 1, tf.int64))
-        source = tf.reduce_sum(tf.cast(slot >= self._ends, tf.int64))
-        before = self._ends[source] - self._counts[source]
-        return source, block * self._counts[source] + slot - before
+        last = tf.constant(BLOCK - 1, tf.int64)
+        shuffled = tf.random.experimental.index_shuffle(tf.range(BLOCK, dtype=tf.int64), order, last)
+        owners = tf.searchsorted(self._ends, shuffled, side="right", out_type=tf.int64)
+        source = owners[slot]
+        earlier = tf.reduce_sum(tf.cast(owners[:slot] == source, tf.int64))
+        return source, block * self._counts[source] + earlier
 
 
 def shares(weights: Sequence[float]) -> list[int]:

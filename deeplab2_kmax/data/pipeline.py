@@ -133,7 +133,7 @@ def _distribute(stream: tf.data.Dataset, address: str) -> tf.data.Dataset:
 def _budget(options: dataset_pb2.DatasetOptions) -> float:
     if not 0 <= options.skip_corrupt_budget < 1:
         raise ValueError(f"skip_corrupt_budget {options.skip_corrupt_budget:g}: expected 0 or more and less than 1")
-    return options.skip_corrupt_budget
+    return round(options.skip_corrupt_budget, 6)  # the field has 32 bits: 0.01 is a little less
 
 
 def _fold(seed: tf.Tensor, *numbers: tf.Tensor | int) -> tf.Tensor:

@@ -127,10 +127,10 @@ class Reader:
         names = [f"{self._files[self._file_ids[k]].numpy().decode()}, record {int(self._numbers[k])}" for k in bad]
         total = self._num_stored
         shown = "; ".join(names[:_NAMED]) + (f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        if len(bad) > budget * total:
+        if len(bad) > budget * total + 1e-6:
             raise ValueError(
                 f"{len(bad)} of {total} records cannot be read, more than skip_corrupt_budget {budget:g} allows "
-                f"({int(budget * total)}): {shown}. Copy or convert the files anew."
+                f"({int(budget * total + 1e-6)}): {shown}. Copy or convert the files anew."
             )
         if len(bad):
             logging.warning("skip_corrupt: %d of %d records are left out: %s", len(bad), total, shown)

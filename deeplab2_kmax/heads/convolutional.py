@@ -11,6 +11,7 @@ from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 # 5x5 convolutions by the names that configs give them.
 CONV_TYPES: dict[str, Callable[..., keras.layers.Layer]] = {
@@ -22,7 +23,8 @@ CONV_TYPES: dict[str, Callable[..., keras.layers.Layer]] = {
 class ConvHead(keras.layers.Layer):
     """5x5 convolution -> norm -> activation -> 1x1 with bias: [B, h, w, C] -> [B, h, w, outputs].
 
-    `float32_output`: the last layer computes in float32 under mixed precision too, as logits should.
+    `float32_output`: the last layer computes in float32 under mixed precision too, as logits should. `recompute`:
+    training computes the layers before it again for their gradients, to save memory.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class ConvHead(keras.layers.Layer):
         *,
         conv_type: str = "depthwise_separable_conv",
         float32_output: bool = True,
+        recompute: bool = False,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.channels = channels
+        self.recompute = recompute
         make = registry.lookup(CONV_TYPES, conv_type, "head_conv_type")
         self.conv1 = make(channels, 5, norm=norm, activation=activation, name="conv1")
         self.last = conv.Conv(
@@ -54,4 +58,4 @@ class ConvHead(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
-        return self.last(self.conv1(x, training=training))
+        return self.last(recomputation.layer(self.conv1, x, enabled=self.recompute, training=training))

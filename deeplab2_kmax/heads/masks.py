@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.heads import convolutional
 from deeplab2_kmax.layers import activations, conv, shapes
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 # Share of the slots taken as empty at the start of training. Its log odds are added to the void logit in every call,
 # not only as an initial bias, because the published weights were trained so.
@@ -27,6 +29,7 @@ class MaskPredictor(keras.layers.Layer):
         head_channels: width of the 5x5 convolution on the pixel features.
         feature_channels: length of the vectors whose products are the mask logits.
         logits_scale: spread of the mask logits at the start of training.
+        recompute: training computes the pixel features again for their gradients, to save memory.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class MaskPredictor(keras.layers.Layer):
         feature_channels: int = 128,
         head_conv_type: str = "depthwise_separable_conv",
         logits_scale: float = 0.1,
+        recompute: bool = False,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_outputs = num_outputs
+        self.recompute = recompute
         self.pixel_head = convolutional.ConvHead(
             head_channels,
             feature_channels,
@@ -76,7 +81,8 @@ class MaskPredictor(keras.layers.Layer):
         self, pixels: tf.Tensor, class_features: tf.Tensor, mask_features: tf.Tensor, training: bool | None = False
     ) -> structures.MaskPrediction:
         """pixels [B, h, w, C] un-activated, class and mask features [B, N, D]."""
-        features = tf.math.l2_normalize(self._features(pixels, training), axis=-1, epsilon=1e-12)
+        normalize = functools.partial(self._unit_features, training=training)
+        features = recomputation.call(normalize, pixels) if training and self.recompute else normalize(pixels)
         kernels = self.mask_head(mask_features, training=training)
         if training:
             mask_logits = _products(features, kernels)
@@ -95,6 +101,9 @@ class MaskPredictor(keras.layers.Layer):
         """
         scale, _ = self.mask_norm.affine()
         return _products(self._features(pixels, False), self.mask_head(mask_features) * scale)
+
+    def _unit_features(self, pixels: tf.Tensor, training: bool | None) -> tf.Tensor:
+        return tf.math.l2_normalize(self._features(pixels, training), axis=-1, epsilon=1e-12)
 
     def _features(self, pixels: tf.Tensor, training: bool | None) -> tf.Tensor:
         if training or not isinstance(self.feature_norm, norms.BatchNorm):

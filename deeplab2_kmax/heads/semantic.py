@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.heads import convolutional
 from deeplab2_kmax.layers import activations, aspp, conv, resize, shapes
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.layers import recompute as recomputation
 
 
 class SemanticDecoder(keras.layers.Layer):
@@ -21,6 +23,7 @@ class SemanticDecoder(keras.layers.Layer):
         feature: name of the Pyramid's field that ASPP reads.
         low_levels: name of a Pyramid's field and channels of its projection, from coarse to fine.
         aspp_only_1x1: one 1x1 convolution in the place of ASPP.
+        recompute: training computes what follows ASPP again for its gradients, to save memory.
         aspp_pool_size: window of ASPP's image pooling, the whole map if None.
 
     Raises:
@@ -38,11 +41,13 @@ class SemanticDecoder(keras.layers.Layer):
         conv_type: str = "depthwise_separable_conv",
         aspp_only_1x1: bool = False,
         aspp_pool_size: tuple[int, int] | None = None,
+        recompute: bool = False,
         norm: norms.Norm,
         activation: activations.Activation,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.recompute = recompute
         fields = {name: name for name in structures.Pyramid._fields}
         self.feature = registry.lookup(fields, feature, "feature_key")
         self.low_features = [registry.lookup(fields, name, "feature_key of a low level") for name, _ in low_levels]
@@ -63,9 +68,14 @@ class SemanticDecoder(keras.layers.Layer):
 
     def call(self, pyramid: structures.Pyramid, training: bool | None = False) -> tf.Tensor:
         x = self.aspp(getattr(pyramid, self.feature), training=training)
-        for name, projection, fusion in zip(self.low_features, self.projections, self.fusions):
-            low = projection(getattr(pyramid, name), training=training)
-            height, width = shapes.of(low)[1:3]
-            x = tf.concat([resize.bilinear(x, (height, width)), low], axis=-1)
-            x = fusion(x, training=training)
+        for index, name in enumerate(self.low_features):
+            fuse = functools.partial(self._fuse, index, training)
+            low = getattr(pyramid, name)
+            x = recomputation.call(fuse, x, low) if training and self.recompute else fuse(x, low)
         return x
+
+    def _fuse(self, index: int, training: bool | None, x: tf.Tensor, low: tf.Tensor) -> tf.Tensor:
+        low = self.projections[index](low, training=training)
+        height, width = shapes.of(low)[1:3]
+        x = tf.concat([resize.bilinear(x, (height, width)), low], axis=-1)
+        return self.fusions[index](x, training=training)

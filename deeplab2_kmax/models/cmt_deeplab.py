@@ -67,9 +67,9 @@ def build(
             },
             **shared,
         ),
-        mask_predictor=make_predictor(),
-        semantic_decoder=mask_transformer.semantic_decoder(options, **shared),
-        semantic_head=mask_transformer.semantic_head(options, **shared),
+        mask_predictor=make_predictor(recompute=sizes.recompute_heads),
+        semantic_decoder=mask_transformer.semantic_decoder(options, recompute=sizes.recompute_heads, **shared),
+        semantic_head=mask_transformer.semantic_head(options, recompute=sizes.recompute_heads, **shared),
         normalize_auxiliary_features=sizes.normalize_auxiliary_features,
         postprocess=postprocess,
     )

@@ -137,7 +137,7 @@ def make_predictor(
     *,
     norm: norms.Norm,
     activation: activations.Activation,
-) -> Callable[[], masks.MaskPredictor]:
+) -> Callable[..., masks.MaskPredictor]:
     """What makes a mask predictor of the sizes in `options.max_deeplab`: a model needs several."""
     head = options.max_deeplab.pixel_space_head
     return functools.partial(
@@ -153,7 +153,11 @@ def make_predictor(
 
 
 def semantic_head(
-    options: model_pb2.ModelOptions, *, norm: norms.Norm, activation: activations.Activation
+    options: model_pb2.ModelOptions,
+    *,
+    norm: norms.Norm,
+    activation: activations.Activation,
+    recompute: bool = False,
 ) -> convolutional.ConvHead | None:
     """The head of the auxiliary semantic branch, None without outputs."""
     head = options.max_deeplab.auxiliary_semantic_head
@@ -163,6 +167,7 @@ def semantic_head(
         head.head_channels or 256,
         head.output_channels,
         conv_type=head.head_conv_type,
+        recompute=recompute,
         norm=norm,
         activation=activation,
     )
@@ -174,6 +179,7 @@ def semantic_decoder(
     norm: norms.Norm,
     activation: activations.Activation,
     feature_semantic: str = "stage5",
+    recompute: bool = False,
 ) -> semantic.SemanticDecoder | None:
     """The ASPP decoder before that head, None where there is no head or the head stands alone.
 
@@ -192,6 +198,7 @@ def semantic_decoder(
         aspp_channels=decoder.aspp_channels,
         atrous_rates=tuple(decoder.atrous_rates) or (6, 12, 18),
         conv_type=decoder.decoder_conv_type,
+        recompute=recompute,
         aspp_only_1x1=decoder.aspp_use_only_1x1_proj_conv,
         aspp_pool_size=tuple(decoder.aspp_pool_size) or None,  # type: ignore[arg-type]
         norm=norm,

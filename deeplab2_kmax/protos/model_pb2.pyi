@@ -148,7 +148,7 @@ class ModelOptions(_message.Message):
         reclass_eta: float
         def __init__(self, remask: bool = ..., remask_blocks: _Optional[_Iterable[int]] = ..., reclass: bool = ..., reclass_eta: _Optional[float] = ...) -> None: ...
     class KMaXOptions(_message.Message):
-        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features", "mask_logits_initial_scale", "recompute_pixel_decoder", "recompute_transformer_decoder")
+        __slots__ = ("num_mask_slots", "highest_stride", "auxiliary_semantic_decoder", "pixel_decoder_blocks", "pixel_decoder_width_multiplier", "pixel_decoder_axial_beyond_stride", "pixel_decoder_dilation", "transformer_decoder_blocks", "cluster_channels", "transformer_decoder_filters", "transformer_decoder_feed_forward_channels", "num_heads", "normalize_auxiliary_features", "mask_logits_initial_scale", "recompute_pixel_decoder", "recompute_transformer_decoder", "recompute_heads")
         NUM_MASK_SLOTS_FIELD_NUMBER: _ClassVar[int]
         HIGHEST_STRIDE_FIELD_NUMBER: _ClassVar[int]
         AUXILIARY_SEMANTIC_DECODER_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,7 @@ class ModelOptions(_message.Message):
         MASK_LOGITS_INITIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
         RECOMPUTE_PIXEL_DECODER_FIELD_NUMBER: _ClassVar[int]
         RECOMPUTE_TRANSFORMER_DECODER_FIELD_NUMBER: _ClassVar[int]
+        RECOMPUTE_HEADS_FIELD_NUMBER: _ClassVar[int]
         num_mask_slots: int
         highest_stride: int
         auxiliary_semantic_decoder: bool
@@ -181,7 +182,8 @@ class ModelOptions(_message.Message):
         mask_logits_initial_scale: float
         recompute_pixel_decoder: bool
         recompute_transformer_decoder: bool
-        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ..., mask_logits_initial_scale: _Optional[float] = ..., recompute_pixel_decoder: bool = ..., recompute_transformer_decoder: bool = ...) -> None: ...
+        recompute_heads: bool
+        def __init__(self, num_mask_slots: _Optional[int] = ..., highest_stride: _Optional[int] = ..., auxiliary_semantic_decoder: bool = ..., pixel_decoder_blocks: _Optional[_Iterable[int]] = ..., pixel_decoder_width_multiplier: _Optional[float] = ..., pixel_decoder_axial_beyond_stride: _Optional[int] = ..., pixel_decoder_dilation: _Optional[int] = ..., transformer_decoder_blocks: _Optional[_Iterable[int]] = ..., cluster_channels: _Optional[int] = ..., transformer_decoder_filters: _Optional[int] = ..., transformer_decoder_feed_forward_channels: _Optional[int] = ..., num_heads: _Optional[int] = ..., normalize_auxiliary_features: bool = ..., mask_logits_initial_scale: _Optional[float] = ..., recompute_pixel_decoder: bool = ..., recompute_transformer_decoder: bool = ..., recompute_heads: bool = ...) -> None: ...
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]

@@ -189,11 +189,9 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         centers = tf.tile(tf.cast(self.cluster_centers, features[0].dtype), [tf.shape(features[0])[0], 1, 1])
         steps = []
         for level, block in zip(self.levels, self.blocks):
-            if training and self.recompute:
-                step = functools.partial(block, predict=predict, training=True)
-                steps.append(recomputation.call(step, features[level], centers))
-            else:
-                steps.append(block(features[level], centers, predict=predict, training=training))
+            step: Callable[..., ClusterStep] = functools.partial(block.__call__, predict=predict, training=training)
+            inputs = (features[level], centers)
+            steps.append(recomputation.call(step, *inputs) if training and self.recompute else step(*inputs))
             centers = steps[-1].centers
         class_features = self.class_projection(centers, training=training)
         mask_features = self.mask_projection(centers, training=training)

@@ -1,6 +1,7 @@
 """What backbones of all families do: sizes, names, options, and that no variable is idle."""
 
 import functools
+import re
 
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ from deeplab2_kmax import architectures, backbones, config_values
 from deeplab2_kmax.backbones import convnext, efficientnet_lite, max_deeplab, moat, mobilenet_v2, mobilenet_v3, xception
 from deeplab2_kmax.layers import drop_path, norm
 from tests import backbone_checks
+from tests.backbones import table
 from tests.models import small
 
 NORM = norm.batch_norm(momentum=0.0)
@@ -61,31 +63,23 @@ def test_sizes_at_other_output_strides(name, output_stride):
     backbone_checks.check_sizes(backbone)
 
 
-@pytest.mark.parametrize("name", some_slow([*RESNETS, "max_deeplab_l_backbone"], ["max_deeplab_l_backbone"]))
+@pytest.mark.parametrize("name", some_slow([*RESNETS, "max_deeplab_l_backbone"], []))
 def test_training(name):
     # Random attention with heads of one channel is sensitive.
-    backbone_checks.check_training(functools.partial(TINY[name], norm=NORM), rounding=0.5)
+    backbone_checks.check_training(functools.partial(TINY[name], norm=NORM), rounding=1.0)
 
 
-@pytest.mark.parametrize("name", some_slow(TINY, ["swidernet", "max_deeplab_l_backbone", "moat"]))
+@pytest.mark.parametrize("name", some_slow(TINY, ["swidernet", "max_deeplab_l_backbone"]))
 def test_every_variable_counts(name):
     backbone_checks.check_every_variable_counts(TINY[name](norm=NORM))
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("resnet50", {}),
-        ("resnet50_beta", {}),
-        ("wide_resnet41", {}),
-        ("swidernet", {"backbone_layer_multiplier": 0.67}),
-    ],
-)
-def test_atrous_consistency(name, options):
-    def build(output_stride):
-        return small.backbone(name, output_stride=output_stride, **options)
-
-    backbone_checks.check_atrous(build)
+@pytest.mark.parametrize("name", some_slow(["resnet50", "resnet50_beta", "wide_resnet41", "swidernet"], ["swidernet"]))
+def test_atrous_consistency(name):
+    layers = 0.67 if name == "swidernet" else 0.34
+    backbone_checks.check_atrous(
+        lambda stride: small.backbone(name, output_stride=stride, backbone_layer_multiplier=layers)
+    )
 
 
 def test_every_backbone_with_output_stride_32_goes_with_kmax_deeplab():
@@ -161,3 +155,12 @@ def test_recompute_gives_the_same_gradients(build):
     scale = max(float(tf.norm(gradient)) for gradient in results[0])
     for plain, recomputed in zip(*results):
         tf.debugging.assert_near(plain, recomputed, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_the_page_of_backbones_is_up_to_date():
+    page = table.PAGE.read_text()
+    for row in table.names():
+        start, end = table.line(row).split("{}")
+        found = re.search(re.escape(start) + r"[0-9,]+" + re.escape(end), page)
+        assert found, f"{row}: run python -m tests.backbones.table"
+    assert page.count("\n| `") == len(table.names())

@@ -252,3 +252,22 @@ def test_names_that_lead_elsewhere(load, tmp_path):
     body = state(weight=tensor("../../secret", 12, **WHOLE))
     with pytest.raises(ValueError, match="no member model/data/../../secret"):
         load(zipped(body, {"a": NUMBERS}))
+
+
+OBJECTS = {
+    "INST": b"(ios\nsystem\n",
+    "OBJ": b"(" + text("x") + b"o",
+    "NEWOBJ": b"ccollections\nOrderedDict\n)\x81",
+    "NEWOBJ_EX": b"ccollections\nOrderedDict\n)}\x92",
+    "EXT1": b"\x82\x01",
+    "PERSID": b"Pabc\n",
+    "STACK_GLOBAL": text("os") + text("system") + b"\x93",
+    "not a dict": tensor("a", 12, **WHOLE) + b"}b",
+}
+
+
+@pytest.mark.parametrize("message, code", OBJECTS.items(), ids=list(OBJECTS))
+def test_no_objects_are_made(load, message, code):
+    """Neither made nor given a state: `BUILD` would call their __setstate__."""
+    with pytest.raises(ValueError, match=message):
+        load(zipped(state(weight=code), {"a": NUMBERS}))

@@ -29,6 +29,13 @@ def test_unknown_files(tmp_path, content):
         weight_files.load(path)
 
 
+def test_names_of_any_length(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(foreign.safetensors({"a" * 501: VALUES["a"]}))
+    with pytest.raises(ValueError, match="a name in it has 501 characters"):
+        weight_files.load(path)
+
+
 def test_an_archive_of_something_else(tmp_path):
     with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
         archive.writestr("readme.txt", "nothing")

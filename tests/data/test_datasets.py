@@ -15,6 +15,8 @@ FACTS = {
     "motchallenge_step": (7, 255, 1000, (4,), True, False),
     "cityscapes_dvps": (19, 32, 1000, range(11, 19), True, True),
     "semkitti_dvps": (19, 255, 65536, range(8), True, True),
+    "cityscapes_vps": (19, 255, 1000, range(11, 19), True, False),
+    "vspw": (125, 0, 1000, (), True, False),
     "coco_panoptic": (134, 0, 256, range(1, 81), False, False),
     "wod_pvps_image_panoptic_seg": (29, 0, 100000, (2, 3, 4, 5, 8, 9, 10, 11), True, False),
     "wod_pvps_depth_video_panoptic_seg": (29, 0, 100000, (2, 3, 4, 5, 8, 9, 10, 11), True, True),

@@ -73,3 +73,38 @@ def test_dense_works_on_the_last_axis(shape):
     layer = conv.Dense(4)
     y = layer(x)
     np.testing.assert_allclose(y, np.asarray(x) @ layer.kernel.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 4), (1, 3, 2, 4)])
+def test_depthwise_gradients_are_tensorflows(shape, size):
+    layer = conv.DepthwiseConv(size)
+    x = tf.random.stateless_normal(shape, [1, 2])
+    results = []
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append([y, *tape.gradient(loss, [x, layer.depthwise_kernel])])
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dilation", "side"), [(2, 7), (3, 5), (6, 5)])
+def test_wide_dilation_is_a_sum_of_taps(dilation, side):
+    """Of a map of known size; else it is TensorFlow's convolution."""
+    layer = conv.Conv(4, 3, dilation=dilation)
+    x = tf.random.stateless_normal([2, side, side + 2, 3], [1, 2])
+    layer(x)
+    results = []
+    for size in (side, None):
+        shape = [2, size, None if size is None else size + 2, 3]
+        call = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec(shape)])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = call(x)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append([y, *tape.gradient(loss, [x, layer.kernel])])
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -190,13 +190,14 @@ def test_recomputing_changes_nothing():
     images = tf.random.stateless_uniform([2, 65, 65, 3], [1, 2], 0, 255)
     results = []
     for recompute in ("false", "true"):
-        parts = f"recompute_pixel_decoder: {recompute} recompute_transformer_decoder: {recompute}"
+        parts = f"recompute_pixel_decoder: {recompute} recompute_transformer_decoder: {recompute} "
+        parts += f"recompute_heads: {recompute}"
         model = small.build(f"max_deeplab {{ transformer_decoder_drop_path_keep_prob: 0.5 kmax {{ {parts} }} }}")
         for index, variable in enumerate(model.variables):
             variable.assign(tf.random.stateless_uniform(variable.shape, [index, 1], 0.1, 0.9))
         with tf.GradientTape() as tape:
             output = model(images, training=True, seed=tf.constant([1, 2]))
-            predictions = tf.nest.flatten([output.prediction, *output.auxiliary])
+            predictions = tf.nest.flatten([output.prediction, output.semantic_logits, *output.auxiliary])
             loss = tf.add_n([tf.reduce_mean(tf.sin(x)) for x in predictions if x is not None])
         gradients = tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
         results.append([loss, *gradients, *model.non_trainable_variables])

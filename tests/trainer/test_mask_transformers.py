@@ -18,6 +18,7 @@ evaluator_options { eval_interval: 100 }
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, term",
     [("cmt {}", "aux_2reference_mask_loss"), ("remax { remask_blocks: [0, 1] }", "aux_1semantic_loss")],

@@ -8,7 +8,7 @@ finds the containers by what is inside.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from deeplab2_kmax.checkpoints.name_maps import layers, under
 
@@ -94,5 +94,5 @@ def _by_insides(shapes: Mapping[str, Shape], pattern: re.Pattern[str]) -> dict[S
     return found
 
 
-def _natural(name: str) -> Iterable[tuple[str, int]]:
+def _natural(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]

@@ -85,3 +85,29 @@ def read_integers(path: str | pathlib.Path) -> np.ndarray:
             return np.array(image).astype(np.int32)
     except OSError as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def read_rgb(path: str | pathlib.Path) -> np.ndarray:
+    """A PNG of any kind as colours: [H, W, 3] uint8.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def size(path: str | pathlib.Path) -> tuple[int, int]:
+    """(height, width) of the stored pixels, from the head of the file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error

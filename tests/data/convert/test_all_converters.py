@@ -1,4 +1,4 @@
-"""What every converter promises: help, a manifest, the same bytes however it is run or stopped, nothing else touched."""
+"""What every converter promises: help, a manifest, equal bytes however it is run or stopped, no other file touched."""
 
 import hashlib
 import importlib

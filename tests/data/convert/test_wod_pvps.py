@@ -140,5 +140,8 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     (root / "panoptic_maps" / "val" / "s1" / "front" / "1001.png").unlink()
     assert "1001.png is missing" in error()
     video_trees.wod_pvps(root)
+    converters.save(root / "images" / "val" / "s1" / "front" / "1001.png", np.zeros((3, 3, 3)))
+    assert "s1_1000, camera front: next_image/encoded is 3x3 but the image is 2x3" in error()
+    video_trees.wod_pvps(root)
     (root / "images" / "val" / "s2" / "panorama" / "1001.png").unlink()
     assert "s2: the cameras front and panorama do not both have the frame 1001" in error()
