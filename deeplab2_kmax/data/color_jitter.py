@@ -92,7 +92,7 @@ def plain_blur(image: tf.Tensor, sigma: float) -> tf.Tensor:
     return tf.ensure_shape(padded[0], image.shape)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _addons() -> types.ModuleType | None:
     try:
         return importlib.import_module("tensorflow_addons")

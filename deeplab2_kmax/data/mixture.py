@@ -169,7 +169,8 @@ class Classes:
         classes = tf.gather(row, tf.clip_by_value(old, 0, tf.size(row) - 1))
         known = (old >= 0) & (old < tf.size(row)) & (classes >= 0)
         check = tf.debugging.Assert(
-            tf.reduce_all(known), [name, "the label has classes that its data set does not:", tf.boolean_mask(old, ~known)]
+            tf.reduce_all(known),
+            [name, "the label has classes that its data set does not:", tf.boolean_mask(old, ~known)],
         )
         with tf.control_dependencies([check] if check is not None else []):
             is_instance = segments.are_things(classes, target) & (ids % divisor != 0)

@@ -123,9 +123,7 @@ def make(
     )
 
 
-def _check_targets(
-    targets: Sequence[str], options: dataset_pb2.DatasetOptions, dataset: datasets.Dataset
-) -> None:
+def _check_targets(targets: Sequence[str], options: dataset_pb2.DatasetOptions, dataset: datasets.Dataset) -> None:
     if options.use_two_frames and options.use_next_frame:
         raise ValueError("use_two_frames and use_next_frame: a sample has one other frame, the previous or the next.")
     unknown = sorted(set(targets) - set(TARGETS))
@@ -140,7 +138,9 @@ def _check_targets(
     for target in targets:
         needed = TARGETS[target]
         if needed is not None and not given[needed]:
-            raise ValueError(f"The model learns from {target!r} targets, which need {needed} (data set {dataset.name}).")
+            raise ValueError(
+                f"The model learns from {target!r} targets, which need {needed} (data set {dataset.name})."
+            )
 
 
 def _copy_paste(options: dataset_pb2.DatasetOptions, targets: Sequence[str]) -> copy_paste.Options | None:

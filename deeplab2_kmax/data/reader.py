@@ -32,9 +32,7 @@ class Reader:
         self._video = video and plan.dataset.is_video
         self._parts = parts
         self._classes = mixture.Classes(parts, plan.dataset) if parts[0].classes else None
-        self._set_indices(
-            [record_index.build(part.files, allow_empty=part.dataset.empty_shards) for part in parts]
-        )
+        self._set_indices([record_index.build(part.files, allow_empty=part.dataset.empty_shards) for part in parts])
 
     def _set_indices(self, indices: Sequence[record_index.RecordIndex]) -> None:
         files = [path for index in indices for path in index.files]

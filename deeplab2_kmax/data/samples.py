@@ -28,7 +28,9 @@ def training_sample(read: Callable[[int], Tensors], seed: tf.Tensor, plan: Plan)
     record = read(0)
     crop = _augment(record, seeds[0], plan, scale=1.0, label_fill=plan.dataset.void_id)
     if plan.paste is not None:
-        pasted = _augment(read(1), seeds[1], plan, scale=plan.paste_scale, label_fill=copy_paste.padding_id(plan.dataset))
+        pasted = _augment(
+            read(1), seeds[1], plan, scale=plan.paste_scale, label_fill=copy_paste.padding_id(plan.dataset)
+        )
         crop["image"], crop["label"] = copy_paste.paste(
             crop["image"],
             crop["label"],
@@ -85,9 +87,7 @@ def _augment(record: Tensors, seed: tf.Tensor, plan: Plan, *, scale: float, labe
     image, maps = _stack(record, plan)
     resized = _resized_size(image, plan) if plan.resizes else tf.shape(image)[:2]
     low, high, step = plan.scales
-    place = augment.draw_place(
-        [seeds[0], seeds[2], seeds[3]], resized, plan.crop, (low * scale, high * scale, step)
-    )
+    place = augment.draw_place([seeds[0], seeds[2], seeds[3]], resized, plan.crop, (low * scale, high * scale, step))
     image = tf.cast(image, tf.float32)
     if plan.resizes:
         image = preprocess.resize_image(image, resized)

@@ -6,6 +6,9 @@ Keeping the hardest pixels only: The Devil is in the Details (2018, arXiv 1802.0
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,10 +16,23 @@ import tensorflow as tf
 def softmax_cross_entropy(logits: tf.Tensor, labels: tf.Tensor, *, ignore_label: int) -> tf.Tensor:
     """Cross-entropy of every pixel: [..., C] logits, [...] integer labels -> [...] float32, 0 where ignored."""
     kept = labels != ignore_label
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.where(kept, labels, 0), logits=tf.cast(logits, tf.float32)
-    )
+    flat = tf.reshape(tf.cast(logits, tf.float32), [-1, logits.shape[-1]])
+    losses = tf.reshape(_cross_entropy(flat, tf.reshape(tf.where(kept, labels, 0), [-1])), tf.shape(labels))
     return losses * tf.cast(kept, tf.float32)  # Not tf.where: a NaN must stay visible.
+
+
+@tf.custom_gradient
+def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """[P, C], [P] -> [P], without keeping the [P, C] of TensorFlow's own for the gradient: they are computed again."""
+    compute = functools.partial(tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits, labels=labels)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        # Waits for the incoming gradient, or graph optimisation would find the two calls equal.
+        with tf.control_dependencies([upstream]):
+            again = tf.identity(logits)
+        return compute(features=again).backprop * upstream[:, None], None
+
+    return compute(features=logits).loss, gradient
 
 
 def reduce(losses: tf.Tensor, *, top_k_percent: float = 1.0) -> tf.Tensor:

@@ -200,7 +200,7 @@ def test_gradients_reach_every_variable_and_eager_equals_graph(name, policy):
         assert left.dtype == (tf.float32 if policy == "float32" else tf.bfloat16)
         left, right = (tf.cast(value, tf.float32) for value in (left, right))
         difference = tf.sqrt(tf.reduce_mean(tf.square(left - right)))
-        assert difference <= (1e-5 if policy == "float32" else 0.1) * tf.math.reduce_std(left)
+        assert difference <= (1e-4 if policy == "float32" else 0.1) * tf.math.reduce_std(left)
     _, gradients = gradients_of(backbone, images)
     for variable, gradient in zip(backbone.trainable_variables, gradients):
         assert gradient is not None, variable.name

@@ -12,7 +12,9 @@ from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import dataset_pb2
 from tests.data import test_pipeline as plain
 
-COCO, CITYSCAPES, SYNTHETIC = (DATASETS[name] for name in ("coco_panoptic", "cityscapes_panoptic", "synthetic_panoptic"))
+COCO, CITYSCAPES, SYNTHETIC = (
+    DATASETS[name] for name in ("coco_panoptic", "cityscapes_panoptic", "synthetic_panoptic")
+)
 
 
 def pairs(**classes):

@@ -108,3 +108,11 @@ def test_wide_dilation_is_a_sum_of_taps(dilation, side):
         results.append([y, *tape.gradient(loss, [x, layer.kernel])])
     for ours, theirs in zip(*results):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same", "valid"])
+@pytest.mark.parametrize("side", [6, 7])
+def test_strided_projection_is_the_same_in_training(side, padding):
+    layer = conv.Conv(4, stride=2, padding=padding)
+    x = tf.random.stateless_normal([2, side, side + 1, 3], [1, 2])
+    np.testing.assert_allclose(layer(x, training=True), layer(x), rtol=1e-5, atol=1e-6)

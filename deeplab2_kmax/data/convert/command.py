@@ -91,11 +91,19 @@ def split(
     )
 
 
-def run(plan: Plan, values: flags.FlagValues, module: str, argv: Sequence[str]) -> int:
+def run(
+    plan: Plan,
+    values: flags.FlagValues,
+    module: str,
+    argv: Sequence[str],
+    *,
+    finish: Callable[[flags.FlagValues], str] | None = None,
+) -> int:
     """Parses a command line and converts; arguments and exit code as of `call`.
 
     Args:
         plan: the flags -> what to write. All input is looked up before anything is written.
+        finish: called when all splits are written; what it returns is printed too.
     """
 
     def convert(values: flags.FlagValues) -> str | int:
@@ -117,7 +125,8 @@ def run(plan: Plan, values: flags.FlagValues, module: str, argv: Sequence[str]) 
                 execute=execute,
             )
             done.append(f"{manifest['records']} {item.name}")
-        return f"{', '.join(done)} records in {values.output_dir}"
+        result = f"{', '.join(done)} records in {values.output_dir}"
+        return f"{result}\n{finish(values)}" if finish else result
 
     return call(convert, values, module, argv)
 
@@ -160,7 +169,10 @@ def call(
 
 
 def _name(argv: Sequence[str]) -> str:
-    return argv[0].rsplit("/", 1)[-1].removesuffix(".py")
+    path, _, name = argv[0].rpartition("/")
+    if name == "__main__.py":  # of a package
+        name = path.rpartition("/")[2]
+    return name.removesuffix(".py")
 
 
 def _program() -> str:

@@ -111,3 +111,16 @@ def size(path: str | pathlib.Path) -> tuple[int, int]:
             return image.height, image.width
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
+
+
+def mode(path: str | pathlib.Path) -> str:
+    """Pillow's mode of an image: RGB, L, P, ...
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error

@@ -294,6 +294,18 @@ def _encode(encode: Encode, item: Any) -> bytes:
         raise ValueError(f"{', '.join(told)}: {error}") from error
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file under a temporary name and then renames it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        _publish(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def _publish(temporary: str, path: pathlib.Path) -> None:
     os.chmod(temporary, 0o644)  # temporary files are private
     os.replace(temporary, path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 import numpy as np
+from PIL import Image
 
 from deeplab2_kmax.data.convert import components, files, segments
 from deeplab2_kmax.data.convert.own import regions
@@ -138,7 +139,7 @@ class Maps(NamedTuple):
         if self.class_png is not None:
             return read_map(self.class_png, self.rule.colors)
         assert self.instance_png is not None
-        values = read_map(self.instance_png, ())
+        values = read_ids(self.instance_png)
         divisor = self.rule.divisor
         if not divisor:  # one class
             return np.where(np.isin(values, self.rule.void), values, np.where(values == self.rule.none, 0, 1))
@@ -147,7 +148,7 @@ class Maps(NamedTuple):
     def _instances(self, classes: np.ndarray) -> np.ndarray:
         """Number of the instance at every pixel, 0 where there is none."""
         assert self.instance_png is not None
-        values = read_map(self.instance_png, ())
+        values = read_ids(self.instance_png)
         if values.shape != classes.shape:
             raise ValueError(f"{self.instance_png}: {_size(values)}, but the class map is {_size(classes)}")
         if self.rule.divisor:
@@ -234,6 +235,14 @@ def read_map(path: str, colors: Sequence[Sequence[int]]) -> np.ndarray:
         color = (code >> 16, code >> 8 & 255, code & 255)
         raise ValueError(f"{path}: {int(wrong.sum())} pixels have colours of no class, such as {color}")
     return found.astype(np.int32)
+
+
+def read_ids(path: str) -> np.ndarray:
+    """A map of ids [H, W] int32 of one channel, or coloured ones: every colour is an id, black is 0."""
+    with Image.open(path) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            return files.read_integers(path)
+    return (files.read_rgb(path).astype(np.int32) @ np.array([65536, 256, 1])).astype(np.int32)
 
 
 def _running_numbers(classes: np.ndarray, values: np.ndarray) -> np.ndarray:
