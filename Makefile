@@ -8,7 +8,7 @@ ifeq ($(TF),reference)
   PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3.9 python3))
   VENV := .venv
   CONSTRAINTS := constraints.txt
-  EXTRAS := dev,protos
+  EXTRAS := dev,protos,beam
 else ifeq ($(TF),current)
   PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
   VENV := .venv-current

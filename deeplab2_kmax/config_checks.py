@@ -60,7 +60,6 @@ def check(config: config_pb2.ExperimentOptions, mode: str | None = None, *, num_
 
 def _check_names(config: config_pb2.ExperimentOptions, found: Findings) -> None:
     from deeplab2_kmax.backbones import BACKBONES
-    from deeplab2_kmax.data import datasets
 
     name = config.model_options.backbone.name
     known = {*BACKBONES, *config_values.DEEPLAB2_BACKBONES}
@@ -68,21 +67,29 @@ def _check_names(config: config_pb2.ExperimentOptions, found: Findings) -> None:
         found.unknown("model_options.backbone.name", "a backbone", name, known)
     for section in ("train_dataset_options", "eval_dataset_options"):
         name = getattr(config, section).dataset
-        if not name or "${" in name:
-            continue
-        if datasets.is_file(name):
-            try:
-                datasets.read(name)
-            except ValueError as error:
-                found.problem(f"{section}.dataset", "a data set or a class file", name, str(error))
-        elif name not in datasets.DATASETS:
-            found.unknown(f"{section}.dataset", "a data set", name, datasets.DATASETS)
+        if name:
+            _check_dataset(f"{section}.dataset", name, found)
     for field, loss in config_values.losses(config.trainer_options.loss_options):
         expected = config_values.LOSS_NAMES.get(field, "")
         if loss.name in ("", expected) or loss.name not in config_values.CHOICES["SingleLossOptions", "name"]:
             continue
         path = f"trainer_options.loss_options.{field}.name"
         found.problem(path, repr(expected) if expected else "no name, only a weight", loss.name)
+
+
+def _check_dataset(path: str, name: str, found: Findings) -> None:
+    """A data set's name, or its class file."""
+    from deeplab2_kmax.data import datasets
+
+    if "${" in name:
+        return
+    if datasets.is_file(name):
+        try:
+            datasets.read(name)
+        except ValueError as error:
+            found.problem(path, "a class file", name, str(error))
+    elif name not in datasets.DATASETS:
+        found.unknown(path, "a data set", name, datasets.DATASETS)
 
 
 def _check_model(options: model_pb2.ModelOptions, found: Findings) -> None:
@@ -241,6 +248,10 @@ def _check_data(section: str, config: config_pb2.ExperimentOptions, found: Findi
     if data.augmentations.min_scale_factor > data.augmentations.max_scale_factor:
         expected = f"at most max_scale_factor ({data.augmentations.max_scale_factor:g})"
         found.problem(f"{section}.augmentations.min_scale_factor", expected, data.augmentations.min_scale_factor)
+    for number, part in enumerate(data.mixture):
+        _check_dataset(f"{section}.mixture[{number}].dataset", part.dataset, found)
+    if data.mixture and section == "eval_dataset_options":
+        found.problem(f"{section}.mixture", "file_pattern: evaluation takes one data set at a time", "a mixture")
     frames = "use_two_frames" if data.use_two_frames else "use_next_frame" if data.use_next_frame else None
     if frames and model.HasField("max_deeplab"):
         found.problem(f"{section}.{frames}", "false: max_deeplab takes single images", True)

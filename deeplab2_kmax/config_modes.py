@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 
 from deeplab2_kmax import config_values
 from deeplab2_kmax.config_text import ConfigError
@@ -96,9 +97,17 @@ def _check_masks(section: str, data: dataset_pb2.DatasetOptions, found: Findings
 
 
 def _check_files(section: str, data: dataset_pb2.DatasetOptions, found: Findings) -> None:
-    if not data.file_pattern:
+    if data.mixture:
+        for number, part in enumerate(data.mixture):
+            _check_patterns(f"{section}.mixture[{number}]", part.file_pattern, found)
+    else:
+        _check_patterns(section, data.file_pattern, found)
+
+
+def _check_patterns(section: str, patterns: Sequence[str], found: Findings) -> None:
+    if not patterns:
         found.missing(f"{section}.file_pattern", "at least one pattern of TFRecord files")
-    for index, pattern in enumerate(data.file_pattern):
+    for index, pattern in enumerate(patterns):
         if "${" not in pattern and not _matches(pattern):
             path = f"{section}.file_pattern[{index}]"
             found.problem(

@@ -75,6 +75,7 @@ _POSITIVE = _Range("a number > 0", lambda value: value > 0)
 _NOT_NEGATIVE = _Range("a number >= 0", lambda value: value >= 0)
 _SHARE = _Range("a number in (0, 1]", lambda value: 0 < value <= 1)
 _PROBABILITY = _Range("a number in [0, 1]", lambda value: 0 <= value <= 1)
+_HALF = _Range("a number in [0, 0.5]", lambda value: 0 <= value <= 0.5)
 _BELOW_ONE = _Range("a number in [0, 1)", lambda value: 0 <= value < 1)
 _COUNT_OR_ALL = _Range("a number > 0, or -1 for all", lambda value: value > 0 or value == -1)
 _STAGE = _Range("a stage, 1 to 5", lambda value: 1 <= value <= 5)
@@ -131,9 +132,16 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
         "overlapping_threshold",
         _NOT_NEGATIVE: "reorder_class_weight reorder_mask_weight",
     },
+    "ColorJitterOptions": {
+        _PROBABILITY: "probability",
+        _HALF: "hue",
+        _NOT_NEGATIVE: "brightness contrast saturation blur_sigma",
+    },
+    "MixtureOptions": {_POSITIVE: "weight"},
     "DatasetOptions": {
+        _BELOW_ONE: "skip_corrupt_budget",
         _POSITIVE: "batch_size crop_size sigma max_thing_id",
-        _NOT_NEGATIVE: "resize_factor small_instance_threshold small_instance_weight",
+        _NOT_NEGATIVE: "resize_factor small_instance_threshold small_instance_weight verify_checksums_gib",
     },
     "AugmentationOptions": {
         _POSITIVE: "min_scale_factor max_scale_factor",

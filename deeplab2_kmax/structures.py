@@ -31,7 +31,7 @@ class Pyramid(NamedTuple):
 
 
 class MemoryPyramid(NamedTuple):
-    """A Pyramid, field by field, and what the memory path of a backbone adds (MaX-DeepLab); N mask slots, D channels."""
+    """A Pyramid and what the memory path of a backbone adds (MaX-DeepLab); N mask slots, D channels."""
 
     stage1: tf.Tensor
     stage2: tf.Tensor

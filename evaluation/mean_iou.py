@@ -14,7 +14,7 @@ from evaluation import additive, segments
 VARIANTS = ("present", "all", "stq")
 
 
-class MeanIoU(additive.AdditiveMetric):
+class MeanIoU(additive.ImageMetric):
     """Intersection over union per class, and means over classes, from one confusion matrix of all pixels.
 
     Ground truth of the ignored class does not count. A predicted ignored class is a miss of the true class. What the
@@ -42,27 +42,20 @@ class MeanIoU(additive.AdditiveMetric):
         self.confusion = self.add_total("confusion", (size, size))
         self.invalid = self.add_total("invalid")
 
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, *, strict: bool = False) -> None:
-        """Adds the class maps of one image [H, W] or several [B, H, W]; integers.
-
-        Raises:
-            ValueError: other types or shapes.
-            tf.errors.InvalidArgumentError: `strict`, and an image holds unknown classes (not under XLA).
-        """
-        self.add_images(self._image, y_true, y_pred, strict)
-
     def result(self) -> dict[str, tf.Tensor]:
         """The values so far, float64 in [0, 1].
 
-        `iou` is the mean over `n` classes (0 if there is none; nan for variant `stq`), `accuracy` the share of correct
-        pixels among those with a valid ground truth (0 if there is none), `iou_per_class` [C] (nan where a class is
-        in neither map), `confusion` [C + 1, C + 1] (rows ground truth, columns prediction, last index void), `invalid`
-        the number of images left out.
+        `iou` is the mean over `n` classes (0 if there is none; nan for variant `stq`), `frequency_weighted_iou` the
+        mean in which a class weighs as many pixels as the ground truth has of it, `accuracy` the share of correct
+        pixels among those with a valid ground truth, `class_accuracy` its mean over the `n_true` classes of the ground
+        truth (all 0 if there is none), `iou_per_class` [C] (nan where a class is in neither map), `confusion`
+        [C + 1, C + 1] (rows ground truth, columns prediction, last index void), `invalid` the number of images left
+        out.
         """
         confusion = tf.convert_to_tensor(self.confusion)
         tp, fn, fp = _counts(confusion)
         union = tp + fp + fn
-        iou = tf.math.divide_no_nan(tp, union)
+        iou = additive.ratio(tp, union)
         present = tf.reduce_sum(tf.cast(union > 0.0, tf.float64))
         if self.variant == "all":
             classes = range(self.labels.num_classes)
@@ -72,12 +65,16 @@ class MeanIoU(additive.AdditiveMetric):
         else:
             count = present
         mean = tf.math.divide_no_nan(tf.reduce_sum(iou), count)
+        num_true = tf.reduce_sum(tf.cast(tp + fn > 0.0, tf.float64))
         if self.variant == "stq":
             mean = tf.where(count > 0.0, mean, _nan())
         return {
             "iou": mean,
             "n": count,
-            "accuracy": tf.math.divide_no_nan(tf.reduce_sum(tp), tf.reduce_sum(confusion[:-1])),
+            "frequency_weighted_iou": tf.math.divide_no_nan(tf.reduce_sum((tp + fn) * iou), tf.reduce_sum(tp + fn)),
+            "accuracy": additive.ratio(tf.reduce_sum(tp), tf.reduce_sum(tp + fn)),
+            "class_accuracy": tf.math.divide_no_nan(tf.reduce_sum(additive.ratio(tp, tp + fn)), num_true),
+            "n_true": num_true,
             "iou_per_class": tf.where(union > 0.0, iou, _nan()),
             "confusion": confusion,
             "invalid": tf.convert_to_tensor(self.invalid),
@@ -100,11 +97,12 @@ class MeanIoU(additive.AdditiveMetric):
         }
 
 
-class InstanceWeightedIoU(additive.AdditiveMetric):
+class InstanceWeightedIoU(additive.ImageMetric):
     """iIoU of Cityscapes: the IoU of things where every instance weighs the same, whatever its size.
 
     A pixel of an instance weighs `mean size of the class / size of the instance`. Crowds have no instances and add
-    nothing but, as everywhere in valid ground truth, false positives.
+    nothing but, as everywhere in valid ground truth, false positives. The ground truth is panoptic labels, the
+    prediction is *classes*.
     """
 
     def __init__(
@@ -130,21 +128,12 @@ class InstanceWeightedIoU(additive.AdditiveMetric):
         super().__init__(name=name)
         self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
         self.mean_sizes = {int(key): float(value) for key, value in mean_sizes.items()}
-        self.max_segments = int(max_segments)
+        self.max_segments = segments.check_capacity(max_segments)
         self.hits = self.add_total("hits", (num_classes,))
         self.misses = self.add_total("misses", (num_classes,))
         self.fp = self.add_total("fp", (num_classes,))
         self.overflow = self.add_total("overflow")
         self.invalid = self.add_total("invalid")
-
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, *, strict: bool = False) -> None:
-        """Adds one image [H, W] or several [B, H, W]: panoptic ground-truth labels, predicted *classes*.
-
-        Raises:
-            ValueError: other types or shapes.
-            tf.errors.InvalidArgumentError: `strict`, and an image could not be scored (not under XLA).
-        """
-        self.add_images(self._image, y_true, y_pred, strict)
 
     def result(self) -> dict[str, tf.Tensor]:
         """`iiou_per_class` [C] (nan for stuff and where there is nothing), `iiou` the mean over `n` classes."""
@@ -152,7 +141,7 @@ class InstanceWeightedIoU(additive.AdditiveMetric):
         is_thing = tf.constant([i in self.mean_sizes for i in range(self.labels.num_classes)])
         union = hits + misses + fp
         occurs = is_thing & (union > 0.0)
-        iiou = tf.where(occurs, tf.math.divide_no_nan(hits, union), 0.0)
+        iiou = tf.where(occurs, additive.ratio(hits, union), 0.0)
         count = tf.reduce_sum(tf.cast(occurs, tf.float64))
         return {
             "iiou": tf.math.divide_no_nan(tf.reduce_sum(iiou), count),
@@ -204,11 +193,21 @@ def _confusion(y_true: tf.Tensor, y_pred: tf.Tensor, labels: segments.Labels) ->
     return tf.cast(tf.reshape(counts, [size, size]), tf.float64), true_invalid | pred_invalid
 
 
+def stq_mean(confusion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The mean IoU of variant `stq` (nan without a valid pixel) and its number of classes: [..., C+1, C+1] -> [...]."""
+    tp, fn, fp = _counts(confusion)
+    union = tp + fp + fn
+    present = tf.reduce_sum(tf.cast(union > 0.0, tf.float64), axis=-1)
+    count = present + tf.cast(tf.reduce_sum(confusion[..., :-1, -1], axis=-1) > 0.0, tf.float64)
+    total = tf.reduce_sum(tf.math.divide_no_nan(tp, union), axis=-1)
+    return tf.where(count > 0.0, tf.math.divide_no_nan(total, count), _nan()), count
+
+
 def _counts(confusion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """True positive, missed and wrongly predicted pixels per class, [C] each."""
-    tp = tf.linalg.diag_part(confusion)[:-1]
-    missed = tf.reduce_sum(confusion[:-1], axis=1) - tp
-    wrong = tf.reduce_sum(confusion[:-1, :-1], axis=0) - tp
+    """True positive, missed and wrongly predicted pixels per class: [..., C + 1, C + 1] -> [..., C] each."""
+    tp = tf.linalg.diag_part(confusion)[..., :-1]
+    missed = tf.reduce_sum(confusion[..., :-1, :], axis=-1) - tp
+    wrong = tf.reduce_sum(confusion[..., :-1, :-1], axis=-2) - tp
     return tp, missed, wrong
 
 

@@ -22,7 +22,7 @@ class ImageCounts(NamedTuple):
     fn: tf.Tensor
 
 
-class PanopticQuality(additive.AdditiveMetric):
+class PanopticQuality(additive.ImageMetric):
     """PQ, SQ and RQ of label maps `class * label_divisor + instance`.
 
     Void is the ignored class with any instance. In the ground truth a thing class with instance 0 is a crowd, which
@@ -61,28 +61,15 @@ class PanopticQuality(additive.AdditiveMetric):
         super().__init__(name=name)
         self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
         self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        self.max_segments = int(max_segments)
+        self.max_segments = segments.check_capacity(max_segments)
         self.crowd_as_void = bool(crowd_as_void)
-        strange = [i for i in self.thing_ids if not 0 <= i < num_classes or i == ignore_label]
-        if strange:
-            raise ValueError(f"Expected thing_ids in [0, {num_classes}) without the ignored class, got {strange}.")
-        if self.max_segments < 1:
-            raise ValueError(f"Expected max_segments >= 1, got {max_segments}.")
+        check_things(self.labels, self.thing_ids)
         self.iou = self.add_total("iou", (num_classes,))
         self.tp = self.add_total("tp", (num_classes,))
         self.fp = self.add_total("fp", (num_classes,))
         self.fn = self.add_total("fn", (num_classes,))
         self.overflow = self.add_total("overflow")
         self.invalid = self.add_total("invalid")
-
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, *, strict: bool = False) -> None:
-        """Adds one image [H, W] or several [B, H, W]; integers.
-
-        Raises:
-            ValueError: other types or shapes.
-            tf.errors.InvalidArgumentError: `strict`, and an image could not be scored (not under XLA).
-        """
-        self.add_images(self._image, y_true, y_pred, strict)
 
     def result(self) -> dict[str, tf.Tensor]:
         """The values so far, float64 in [0, 1].
@@ -92,25 +79,7 @@ class PanopticQuality(additive.AdditiveMetric):
         occur); `overflow` and `invalid` count images that were left out. Without any class the means are 0.
         """
         tp, fp, fn, iou = (tf.convert_to_tensor(v) for v in (self.tp, self.fp, self.fn, self.iou))
-        denominator = tp + 0.5 * fp + 0.5 * fn
-        per_class = {
-            "pq": tf.math.divide_no_nan(iou, denominator),
-            "sq": tf.math.divide_no_nan(iou, tp),
-            "rq": tf.math.divide_no_nan(tp, denominator),
-        }
-        classes = range(self.labels.num_classes)
-        things = tf.constant([i in self.thing_ids for i in classes])
-        occurs = denominator > 0.0
-        groups = {"": occurs, "_things": occurs & things, "_stuff": occurs & ~things}
-        result: dict[str, tf.Tensor] = {}
-        for suffix, members in groups.items():
-            weights = tf.cast(members, tf.float64)
-            count = tf.reduce_sum(weights)
-            for key, values in per_class.items():
-                result[key + suffix] = tf.math.divide_no_nan(tf.reduce_sum(values * weights), count)
-            result["n" + suffix] = count
-        result.update({f"{key}_per_class": values for key, values in per_class.items()})
-        result.update(tp=tp, fp=fp, fn=fn, iou=iou)
+        result = qualities(ImageCounts(iou=iou, tp=tp, fp=fp, fn=fn), self.labels, self.thing_ids)
         result.update(overflow=tf.convert_to_tensor(self.overflow), invalid=tf.convert_to_tensor(self.invalid))
         return result
 
@@ -130,10 +99,56 @@ class PanopticQuality(additive.AdditiveMetric):
         return segments.scored(found, counts._asdict())
 
 
+def check_things(labels: segments.Labels, thing_ids: Sequence[int]) -> None:
+    """Raises ValueError where a thing is no class, or is void."""
+    strange = [i for i in thing_ids if not 0 <= i < labels.num_classes or i == labels.ignore_label]
+    if strange:
+        raise ValueError(
+            f"Expected thing_ids in [0, {labels.num_classes}) without the ignored class, got {strange}."
+        )
+
+
+def qualities(
+    counts: ImageCounts, labels: segments.Labels, thing_ids: Sequence[int], *, absent_as_zero: bool = False
+) -> dict[str, tf.Tensor]:
+    """What the totals [..., C] of a data set amount to, see `PanopticQuality.result`; of shape [...] and [..., C].
+
+    With `absent_as_zero` the means run over all classes but void, whether they occur or not.
+    """
+    iou, tp, fp, fn = counts
+    denominator = tp + 0.5 * fp + 0.5 * fn
+    per_class = {
+        "pq": tf.math.divide_no_nan(iou, denominator),
+        "sq": additive.ratio(iou, tp),
+        "rq": tf.math.divide_no_nan(tp, denominator),
+    }
+    classes = range(labels.num_classes)
+    things = tf.constant([i in thing_ids for i in classes])
+    occurs = denominator > 0.0
+    if absent_as_zero:
+        occurs = tf.broadcast_to(tf.constant([i != labels.ignore_label for i in classes]), tf.shape(occurs))
+    groups = {"": occurs, "_things": occurs & things, "_stuff": occurs & ~things}
+    result: dict[str, tf.Tensor] = {}
+    for suffix, members in groups.items():
+        weights = tf.cast(members, tf.float64)
+        count = tf.reduce_sum(weights, axis=-1)
+        for key, values in per_class.items():
+            result[key + suffix] = tf.math.divide_no_nan(tf.reduce_sum(values * weights, axis=-1), count)
+        result["n" + suffix] = count
+    result.update({f"{key}_per_class": values for key, values in per_class.items()})
+    result.update(tp=tp, fp=fp, fn=fn, iou=iou)
+    return result
+
+
 def image_counts(
-    found: segments.Overlaps, labels: segments.Labels, thing_ids: Sequence[int], *, crowd_as_void: bool = False
+    found: segments.Overlaps,
+    labels: segments.Labels,
+    thing_ids: Sequence[int],
+    *,
+    crowd_as_void: bool = False,
+    boundary_iou: tf.Tensor | None = None,
 ) -> ImageCounts:
-    """Matches the segments of one image and counts per class."""
+    """Matches the segments of one image and counts per class; the lower of IoU and `boundary_iou` [K, K] decides."""
     num_classes, divisor = labels.num_classes, labels.label_divisor
     is_thing = tf.constant([i in thing_ids for i in range(num_classes)])
     counts = found.counts
@@ -161,7 +176,11 @@ def image_counts(
         & tf.gather(true_used & ~crowd, best)
         & (tf.gather(true_class, best) == pred_class)
     )
-    iou = tf.where(matched, inter / tf.maximum(union, 1), 0.0)
+    iou = inter / tf.maximum(union, 1)
+    if boundary_iou is not None:
+        iou = tf.minimum(iou, tf.gather_nd(boundary_iou, tf.stack([best, slots], axis=1)))
+        matched &= iou > 0.5
+    iou = tf.where(matched, iou, 0.0)
     true_matched = tf.math.unsorted_segment_max(tf.cast(matched, tf.int32), best, counts.shape[0]) > 0
 
     if crowd_as_void:

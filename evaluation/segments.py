@@ -10,6 +10,7 @@ all possible labels gives the slots.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -39,6 +40,13 @@ class Labels(NamedTuple):
         return self
 
 
+def check_capacity(max_segments: int) -> int:
+    """Returns it as an int; raises ValueError where there is room for nothing."""
+    if max_segments < 1:
+        raise ValueError(f"Expected max_segments >= 1, got {max_segments}.")
+    return int(max_segments)
+
+
 class Overlaps(NamedTuple):
     """The segments of a ground truth and of a prediction, and how many pixels they share.
 
@@ -54,20 +62,32 @@ class Overlaps(NamedTuple):
 
 def overlaps(y_true: tf.Tensor, y_pred: tf.Tensor, labels: Labels, *, max_segments: int) -> Overlaps:
     """Counts the pixels that segments share: two integer maps of one image, of the same shape, -> Overlaps."""
-    true, pred, pixels = label_pairs(y_true, y_pred)
+    return overlaps_of_runs(*label_pairs(y_true, y_pred), labels, max_segments=max_segments)[0]
+
+
+def overlaps_of_runs(
+    true: tf.Tensor, pred: tf.Tensor, pixels: tf.Tensor, labels: Labels, *, max_segments: int
+) -> tuple[Overlaps, tf.Tensor, tf.Tensor]:
+    """The same from runs of labels and their lengths [R]; also the slots of the true and predicted labels, [R] each."""
     true, true_invalid = normalize(true, labels)
     pred, pred_invalid = normalize(pred, labels)
     size = max_segments + 1
-    true_labels, true_slots, true_overflow = _slots(true, labels, size)
-    pred_labels, pred_slots, pred_overflow = _slots(pred, labels, size)
-    counts = tf.math.unsorted_segment_sum(pixels, true_slots * size + pred_slots, size * size)
-    return Overlaps(
+    true_labels, true_slots, true_overflow = slots(true, labels, size)
+    pred_labels, pred_slots, pred_overflow = slots(pred, labels, size)
+    found = Overlaps(
         true_labels=true_labels,
         pred_labels=pred_labels,
-        counts=tf.reshape(counts, [size, size]),
+        counts=pair_counts(true_slots, pred_slots, pixels, size),
         overflow=tf.logical_or(true_overflow, pred_overflow),
         invalid=tf.logical_or(true_invalid, pred_invalid),
     )
+    return found, true_slots, pred_slots
+
+
+def pair_counts(true_slots: tf.Tensor, pred_slots: tf.Tensor, pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """Pixels per pair of slots below `size`: slots and pixels of runs [R] -> [size, size]."""
+    counts = tf.math.unsorted_segment_sum(pixels, true_slots * size + pred_slots, size * size)
+    return tf.reshape(counts, [size, size])
 
 
 def label_pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -75,14 +95,30 @@ def label_pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
 
     The entries are runs of equal label pairs in raster order; under XLA, where R must be static, single pixels.
     """
-    true, pred = tf.reshape(as_int32(y_true), [-1]), tf.reshape(as_int32(y_pred), [-1])
+    (true, pred), pixels = runs(as_int32(y_true), as_int32(y_pred))
+    return true, pred, pixels
+
+
+def runs(*maps: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Runs of equal values, in all of the maps, in raster order: the values of every map [R], the lengths [R] int32.
+
+    Under XLA, where R must be static, every pixel is a run.
+    """
+    values = [tf.reshape(each, [-1]) for each in maps]
     if compiling_by_xla():
-        return true, pred, tf.ones_like(true)
-    change = tf.logical_or(true[1:] != true[:-1], pred[1:] != pred[:-1])
+        return values, tf.ones_like(values[0], tf.int32)
+    changes = [each[1:] != each[:-1] for each in values]
+    change = functools.reduce(tf.logical_or, changes)
+    size = tf.size(values[0])
     starts = tf.concat([[0], tf.cast(tf.where(change)[:, 0], tf.int32) + 1], axis=0)
-    starts = starts[: tf.minimum(tf.size(true), tf.size(starts))]  # without a pixel there is no run either
-    lengths = tf.concat([starts[1:], [tf.size(true)]], axis=0)[: tf.size(starts)] - starts
-    return tf.gather(true, starts), tf.gather(pred, starts), lengths
+    starts = starts[: tf.minimum(size, tf.size(starts))]  # without a pixel there is no run either
+    lengths = tf.concat([starts[1:], [size]], axis=0)[: tf.size(starts)] - starts
+    return [tf.gather(each, starts) for each in values], lengths
+
+
+def per_pixel(values: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """A value per run and the runs' lengths, as `runs` gives them, [R] each -> a value per pixel [H * W]."""
+    return values if compiling_by_xla() else tf.repeat(values, pixels)
 
 
 def compiling_by_xla() -> bool:
@@ -134,7 +170,7 @@ def normalize(values: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.where(tf.logical_and(known, tf.logical_not(void)), values, _VOID), invalid
 
 
-def _slots(values: tf.Tensor, labels: Labels, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def slots(values: tf.Tensor, labels: Labels, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Label of every slot [size], slot of every value (shape of values), whether there are too many."""
     if compiling_by_xla():
         return _slots_by_table(values, size, num_labels=labels.num_classes * labels.label_divisor)
@@ -172,12 +208,15 @@ def _slots_by_table(values: tf.Tensor, size: int, *, num_labels: int) -> tuple[t
 
 
 def prefix_sum(values: tf.Tensor) -> tf.Tensor:
-    """Inclusive sums of a vector of static length; blocked, because XLA's `tf.cumsum` is quadratic on CPUs."""
-    length = values.shape[0]
-    if length <= _BLOCK:
-        return tf.cumsum(values)
+    """Inclusive sums along the last axis, of static length under XLA; blocked there, because XLA's `tf.cumsum` is
+    quadratic on CPUs."""
+    length = values.shape[-1]
+    if length is None or length <= _BLOCK or not compiling_by_xla():
+        return tf.cumsum(values, axis=-1)
     num_blocks = -(-length // _BLOCK)
-    blocks = tf.reshape(tf.pad(values, [[0, num_blocks * _BLOCK - length]]), [num_blocks, _BLOCK])
-    inner = tf.cumsum(blocks, axis=1)
-    before = prefix_sum(inner[:, -1]) - inner[:, -1]
-    return tf.reshape(inner + before[:, tf.newaxis], [-1])[:length]
+    leading = [[0, 0]] * (values.shape.rank - 1)
+    padded = tf.pad(values, [*leading, [0, num_blocks * _BLOCK - length]])
+    blocks = tf.reshape(padded, [*values.shape[:-1], num_blocks, _BLOCK])
+    inner = tf.cumsum(blocks, axis=-1)
+    before = prefix_sum(inner[..., -1]) - inner[..., -1]
+    return tf.reshape(inner + before[..., tf.newaxis], padded.shape)[..., :length]

@@ -20,6 +20,7 @@ class Case(NamedTuple):
     name: str  # of the module
     make_tree: Callable[[pathlib.Path], Sequence[str]]  # writes raw data below a folder, returns the flags
     num_records: dict[str, int]  # of every split; the first has two or more
+    more_files: tuple[str, ...] = ()  # that it writes beside shards and manifests
 
 
 def run(converter, *arguments) -> int:

@@ -175,6 +175,14 @@ def synthetic(root):
     return ["--num_train=3", "--num_val=1", "--height=33", "--width=65"]
 
 
+def own(root, names=("cat", "ant", "dog")):
+    """Class maps, with one value of no class."""
+    for k, name in enumerate(names):
+        converters.save(root / "photos" / f"{name}.jpg", picture(60 + k))
+        converters.save(root / "maps" / f"{name}.png", [[0, 0, 2, 255, 2], [7, 7, 0, 0, 0]])
+    return [f"--images={root / 'photos'}", f"--annotations={root / 'maps'}", "--val_share=0"]
+
+
 # What the shared tests run: name of the converter, its tree, records per split.
 CASES = (
     converters.Case("coco", coco, {"val": 3}),
@@ -186,4 +194,5 @@ CASES = (
     converters.Case("davis", davis, {"val": 6}),
     converters.Case("nyud_v2", nyud_v2, {"train": 2, "test": 2}),
     converters.Case("synthetic", synthetic, {"train": 3, "val": 1}),
+    converters.Case("own", own, {"train": 3}, ("classes.json", "config.textproto", "report.html")),
 )

@@ -29,6 +29,21 @@ WRONG = [
     (TRAIN % "max_resize_value: 1282", "train_dataset_options.max_resize_value: expected at most the crop size"),
     (TRAIN % "min_resize_value: [1, 2, 3]", "train_dataset_options.min_resize_value: expected at most two values"),
     (TRAIN % "augmentations { min_scale_factor: 3 }", "train_dataset_options.augmentations.min_scale_factor: expected"),
+    (
+        TRAIN % 'mixture { dataset: "cityscape_panoptic" }',
+        "train_dataset_options.mixture[0].dataset: expected the name of a data set, got 'cityscape_panoptic'; "
+        "nearest: cityscapes_panoptic",
+    ),
+    (TRAIN % "mixture { weight: 0 }", "train_dataset_options.mixture[0].weight: expected a number > 0, got 0"),
+    (
+        'eval_dataset_options { mixture { dataset: "coco_panoptic" } }',
+        "eval_dataset_options.mixture: expected file_pat",
+    ),
+    (TRAIN % "skip_corrupt_budget: 1", "train_dataset_options.skip_corrupt_budget: expected a number in [0, 1), got 1"),
+    (
+        TRAIN % "augmentations { color_jitter { hue: 0.6 } }",
+        "train_dataset_options.augmentations.color_jitter.hue: exp",
+    ),
     (TRAIN % "use_two_frames: true", "train_dataset_options.use_two_frames: expected false"),
     (
         TRAIN % "max_thing_id: 129",

@@ -261,8 +261,10 @@ class _Run:
 
 def num_records(options: dataset_pb2.DatasetOptions) -> int:
     """Records of a data set's files."""
-    allow_empty = datasets.lookup(options.dataset).empty_shards
-    return record_index.build(record_index.find_files(options.file_pattern), allow_empty=allow_empty).num_records
+    parts = options.mixture or [options]
+    allow_empty = [datasets.lookup(part.dataset).empty_shards for part in parts]
+    files = [record_index.find_files(part.file_pattern) for part in parts]
+    return sum(record_index.build(paths, allow_empty=empty).num_records for paths, empty in zip(files, allow_empty))
 
 
 def _seed(options: trainer_pb2.TrainerOptions) -> None:

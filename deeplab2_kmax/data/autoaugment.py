@@ -83,9 +83,7 @@ def apply(image: tf.Tensor, operation: str, level: float, *, num_pixels: tf.Tens
         num_pixels: of the whole image, where only a part is given; `Contrast` depends on it.
     """
     function = registry.lookup(OPERATIONS, operation, "colour operation")
-    if operation == "Contrast" and num_pixels is not None:
-        function = partial(function, num_pixels=num_pixels)
-    result = function(image, level)
+    result = _contrast(image, level, num_pixels) if operation == "Contrast" else function(image, level)
     result.set_shape(image.shape)
     return result
 

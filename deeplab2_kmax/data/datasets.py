@@ -18,9 +18,12 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deeplab2_kmax import registry, structures
+from deeplab2_kmax import registry
+
+if TYPE_CHECKING:
+    from deeplab2_kmax import structures
 
 CLASSES_FOLDER = pathlib.Path(__file__).parent / "classes"
 FORMAT = 1  # of class files
@@ -66,6 +69,8 @@ class Dataset:
 
     def mask_classes(self) -> structures.MaskClasses:
         """What a mask transformer has to know of the classes."""
+        from deeplab2_kmax import structures  # imports TensorFlow, which converters do without
+
         return structures.MaskClasses(self.thing_ids, self.stuff_ids, self.ignore_label, self.label_divisor)
 
 

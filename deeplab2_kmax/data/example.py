@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Union
 
 import numpy as np
@@ -195,6 +195,93 @@ def unpack_normals(packed: np.ndarray) -> np.ndarray:
     steps = np.stack([packed >> shift & 1023 for shift in (0, 10, 20)], axis=-1)
     normals = (steps.astype(np.float32) - 1) / NORMALS_SCALE - 1
     return np.where((packed == 0)[..., None], np.float32(0), normals)
+
+
+def decode_map(encoded: bytes, map_format: str, size: tuple[int, int], *, class_scale: int = 1) -> np.ndarray:
+    """The inverse of what `encode_example` does with maps: [H, W] int32.
+
+    Args:
+        map_format: one of MAP_FORMATS or PNG.
+        size: height, width.
+        class_scale: what a PNG of classes is multiplied with.
+
+    Raises:
+        ValueError: another format, or values that are no map of this size.
+    """
+    try:
+        if map_format in (PNG32, PNG):
+            with Image.open(io.BytesIO(encoded)) as image:
+                pixels = np.array(image.convert("RGBA") if map_format == PNG32 else image)
+            values = pixels.view("<i4")[..., 0] if map_format == PNG32 else pixels.astype(np.int32) * class_scale
+        elif map_format in (RAW, ZLIB):
+            values = np.frombuffer(encoded if map_format == RAW else zlib.decompress(encoded), "<i4")
+            values = values.reshape(size)
+        else:
+            raise ValueError(f"unknown format {map_format!r}, expected one of {', '.join((*MAP_FORMATS, PNG))}")
+    except (OSError, SyntaxError, zlib.error) as error:
+        raise ValueError(f"not a readable map ({error})") from error
+    if values.shape != size:
+        raise ValueError(f"{_SIZE.format(*values.shape)} values, expected {_SIZE.format(*size)}")
+    return values
+
+
+def parse(serialized: bytes) -> dict[str, Union[bytes, int]]:
+    """The features of a tf.train.Example that have one value, bytes or an integer; without TensorFlow.
+
+    Raises:
+        ValueError: it is no such message.
+    """
+    features: dict[str, Union[bytes, int]] = {}
+    for number, message in _fields(serialized):
+        for _, entry in _fields(_message(message)) if number == 1 else ():
+            pair = dict(_fields(_message(entry)))
+            for kind, values in _fields(_message(pair.get(2, b""))):
+                content = [value for number, value in _fields(_message(values)) if number == 1]
+                if len(content) == 1 and kind in (1, 3):
+                    value = content[0]
+                    if kind == 3 and isinstance(value, bytes):  # packed
+                        value, _ = _read_varint(value, 0)
+                    features[_message(pair.get(1, b"")).decode()] = value
+    return features
+
+
+def _message(value: Union[bytes, int]) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("not a tf.train.Example")
+    return value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Union[bytes, int]]]:
+    """(number, value) of the fields of a message."""
+    position = 0
+    while position < len(data):
+        key, position = _read_varint(data, position)
+        if key & 7 == 0:
+            value, position = _read_varint(data, position)
+            yield key >> 3, value
+            continue
+        if key & 7 not in (1, 2, 5):
+            raise ValueError("not a tf.train.Example")
+        length = {1: 8, 5: 4}.get(key & 7)
+        if length is None:
+            length, position = _read_varint(data, position)
+        if position + length > len(data):
+            raise ValueError("a tf.train.Example that ends too soon")
+        yield key >> 3, data[position : position + length]
+        position += length
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """(number, position after it)."""
+    value = shift = 0
+    while True:
+        if position >= len(data) or shift > 63:
+            raise ValueError("a tf.train.Example that ends too soon")
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
 
 
 def _rgb(encoded: bytes, filename: str) -> tuple[bytes, str, tuple[int, int]]:

@@ -45,8 +45,6 @@ def sources(options: dataset_pb2.DatasetOptions, target: Dataset) -> list[Source
     if not options.mixture:
         files = record_index.find_files(options.file_pattern)
         return [Source(target, tuple(files), 1.0, {})]
-    if options.file_pattern:
-        raise ValueError("file_pattern and mixture: expected one of them; name these files in a part of the mixture.")
     found = []
     for number, part in enumerate(options.mixture):
         path = f"mixture[{number}]"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from deeplab2_kmax.data import datasets, mixture, plan, preprocess, reader, samples
+from deeplab2_kmax.data import datasets, mixture, plan, preprocess, reader, record_index, samples
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import dataset_pb2
 
@@ -49,9 +49,9 @@ def build_dataset(
         num_parallel_calls, prefetch: samples in the making, and batches kept ready.
 
     Raises:
-        ValueError: bad or unsupported options; files that are missing, empty or cut; records that lack a feature or
-            whose labels do not fit the data set (some records are checked at once, the others when they are read, then
-            as tf.errors.InvalidArgumentError that names file and record).
+        ValueError: bad or unsupported options; files that are missing, empty, cut or changed; records that lack a
+            feature or whose labels do not fit the data set (some records are checked at once, the others when they are
+            read, then as tf.errors.InvalidArgumentError that names file and record).
     """
     sample_plan = plan.make(options, dataset, training=training, targets=targets)
     part = _part_size(options.batch_size, num_shards, shard, replicas)
@@ -63,6 +63,9 @@ def build_dataset(
     source = reader.Reader(parts, sample_plan, video=not training)
     if options.skip_corrupt:
         source.skip_corrupt(_budget(options))
+    else:
+        files = [path for one in parts for path in one.files]
+        record_index.verify(files, limit=options.verify_checksums_gib * 2**30)
     source.check_some()
 
     def position(number: tf.Tensor) -> tf.Tensor:

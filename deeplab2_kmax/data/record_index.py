@@ -1,15 +1,18 @@
 """Where every record of a set of TFRecord files lies, so that samples can be read by number.
 
 Only the framing is read (length and its checksum), or the writer's manifest where there is one. That is enough to find
-shards that are missing, empty or cut, before training starts. A manifest `<split>.manifest.json` beside the shards
-`<split>-00000-of-00010.tfrecord` also catches a shard cut between two records: `{"format": 1, "shards": [{"file": name,
-"records": count, "bytes": size, "offsets": [...] (optional), ...}]}`.
+shards that are missing, empty or cut, before training starts; `verify` finds changed bytes. A manifest
+`<split>.manifest.json` beside the shards `<split>-00000-of-00010.tfrecord` also catches a shard cut between two
+records: `{"format": 1, "shards": [{"file": name, "records": count, "bytes": size, "offsets": [...] (optional),
+"sha256": "..." (optional), ...}]}`.
 """
 
 from __future__ import annotations
 
 import collections
 import fnmatch
+import functools
+import hashlib
 import json
 import os
 import re
@@ -81,6 +84,53 @@ def build(files: Iterable[str], *, allow_empty: bool = False) -> RecordIndex:
     if not index.num_records:
         raise ValueError(f"No records in {', '.join(files)}.")
     return index
+
+
+def verify(files: Iterable[str], *, limit: float) -> int:
+    """Compares files with the checksums of their manifests, and returns how many were compared.
+
+    Files that were compared before and have not changed since count, but are not read again.
+
+    Args:
+        files: TFRecord files; those without a checksum are left out.
+        limit: bytes; where they are more in all, none is compared: every record has a checksum of its own.
+
+    Raises:
+        ValueError: a file that differs.
+    """
+    manifests: dict[str, dict[str, dict]] = {}
+    found = []
+    for path in files:
+        entry = _manifest_entry(path, manifests)
+        if entry is not None and entry.get("sha256"):
+            found.append((path, entry["sha256"], tf.io.gfile.stat(path)))
+    size = sum(status.length for _, _, status in found)
+    if size > limit:
+        if limit > 0:
+            logging.info(
+                "%d shards of %.1f GiB are not compared with their checksums before the start (verify_checksums_gib); "
+                "python -m deeplab2_kmax.data.validate does that.",
+                len(found),
+                size / 2**30,
+            )
+        return 0
+    for path, expected, status in found:
+        if _sha256(path, status.length, status.mtime_nsec) != expected:
+            raise ValueError(
+                f"{path}: its bytes are not those that were written (the checksum of its manifest does not match). "
+                "Copy or convert it anew."
+            )
+    return len(found)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _sha256(path: str, size: int, time: int) -> str:
+    del size, time  # of the file, so that a changed one is read again
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _check_complete(pattern: str, matches: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DatasetOptions(_message.Message):
-    __slots__ = ("dataset", "file_pattern", "batch_size", "crop_size", "min_resize_value", "max_resize_value", "resize_factor", "augmentations", "sigma", "increase_small_instance_weights", "small_instance_threshold", "small_instance_weight", "use_two_frames", "decode_groundtruth_label", "thing_id_mask_annotations", "max_thing_id", "use_next_frame", "cameras_to_use", "mixture", "skip_corrupt", "skip_corrupt_budget", "data_service")
+    __slots__ = ("dataset", "file_pattern", "batch_size", "crop_size", "min_resize_value", "max_resize_value", "resize_factor", "augmentations", "sigma", "increase_small_instance_weights", "small_instance_threshold", "small_instance_weight", "use_two_frames", "decode_groundtruth_label", "thing_id_mask_annotations", "max_thing_id", "use_next_frame", "cameras_to_use", "mixture", "skip_corrupt", "skip_corrupt_budget", "data_service", "verify_checksums_gib")
     class AugmentationOptions(_message.Message):
         __slots__ = ("min_scale_factor", "max_scale_factor", "scale_factor_step_size", "autoaugment_policy_name", "panoptic_copy_paste", "color_jitter")
         MIN_SCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class DatasetOptions(_message.Message):
     SKIP_CORRUPT_FIELD_NUMBER: _ClassVar[int]
     SKIP_CORRUPT_BUDGET_FIELD_NUMBER: _ClassVar[int]
     DATA_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_CHECKSUMS_GIB_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     file_pattern: _containers.RepeatedScalarFieldContainer[str]
     batch_size: int
@@ -110,4 +111,5 @@ class DatasetOptions(_message.Message):
     skip_corrupt: bool
     skip_corrupt_budget: float
     data_service: str
-    def __init__(self, dataset: _Optional[str] = ..., file_pattern: _Optional[_Iterable[str]] = ..., batch_size: _Optional[int] = ..., crop_size: _Optional[_Iterable[int]] = ..., min_resize_value: _Optional[_Iterable[int]] = ..., max_resize_value: _Optional[_Iterable[int]] = ..., resize_factor: _Optional[int] = ..., augmentations: _Optional[_Union[DatasetOptions.AugmentationOptions, _Mapping]] = ..., sigma: _Optional[float] = ..., increase_small_instance_weights: bool = ..., small_instance_threshold: _Optional[int] = ..., small_instance_weight: _Optional[float] = ..., use_two_frames: bool = ..., decode_groundtruth_label: bool = ..., thing_id_mask_annotations: bool = ..., max_thing_id: _Optional[int] = ..., use_next_frame: bool = ..., cameras_to_use: _Optional[_Iterable[str]] = ..., mixture: _Optional[_Iterable[_Union[DatasetOptions.MixtureOptions, _Mapping]]] = ..., skip_corrupt: bool = ..., skip_corrupt_budget: _Optional[float] = ..., data_service: _Optional[str] = ...) -> None: ...
+    verify_checksums_gib: float
+    def __init__(self, dataset: _Optional[str] = ..., file_pattern: _Optional[_Iterable[str]] = ..., batch_size: _Optional[int] = ..., crop_size: _Optional[_Iterable[int]] = ..., min_resize_value: _Optional[_Iterable[int]] = ..., max_resize_value: _Optional[_Iterable[int]] = ..., resize_factor: _Optional[int] = ..., augmentations: _Optional[_Union[DatasetOptions.AugmentationOptions, _Mapping]] = ..., sigma: _Optional[float] = ..., increase_small_instance_weights: bool = ..., small_instance_threshold: _Optional[int] = ..., small_instance_weight: _Optional[float] = ..., use_two_frames: bool = ..., decode_groundtruth_label: bool = ..., thing_id_mask_annotations: bool = ..., max_thing_id: _Optional[int] = ..., use_next_frame: bool = ..., cameras_to_use: _Optional[_Iterable[str]] = ..., mixture: _Optional[_Iterable[_Union[DatasetOptions.MixtureOptions, _Mapping]]] = ..., skip_corrupt: bool = ..., skip_corrupt_budget: _Optional[float] = ..., data_service: _Optional[str] = ..., verify_checksums_gib: _Optional[float] = ...) -> None: ...

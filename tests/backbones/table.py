@@ -101,7 +101,7 @@ def main() -> None:
     """Writes the page."""
     options = "\n".join(f"| {word} | `{field}` |" for word, field in OPTIONS.items())
     lines = [line(row).format(f"{parameters(row[0]):,}") for row in names()]
-    PAGE.write_text(INTRODUCTION.format(options=options) + "\n".join(lines) + "\n")
+    PAGE.write_text(INTRODUCTION.replace("{options}", options) + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

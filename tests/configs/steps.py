@@ -1,17 +1,20 @@
 """One training and one evaluation step of shipped configs, as they are but for a tiny crop, on procedural scenes.
 
 `python -m tests.configs.steps`, run in the checkout, does it for all of them, each in a process of its own, and writes
-docs/models.md. It takes about a minute per config and up to 10 GB of memory.
+docs/models.md. Configs that differ in nothing that matters here, such as the length
+of their schedules, are run once. It takes half an hour on two cores and up to 16 GB of memory.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,14 +35,15 @@ from trainer import state as states
 PAGE = resolved.ROOT / "docs/models.md"
 CROP = (65, 97)
 _SCENES = 2
+_MODULE = "tests.configs.steps"
 
 _INTRODUCTION = """# Shipped configs
 
 Every config under `configs/`, built as it is and run for one training step and one evaluation step on procedural scenes
 whose classes stand for the first ones of its data set, at a crop of {height}x{width} with random weights. *Parameters*
 are those that are trained, *without the semantic branch* leaves out what only helps training. *Loss* and *gradient* are
-the total loss and the norm of its gradient in that step: figures that only show that all parts work together. Published
-results stand in the head of each file.
+the total loss and the norm of its gradient in that step: figures that only show that all parts work together; configs
+that differ in their schedules or image sizes alone share one run. Published results stand in the head of each file.
 
 Written by `python -m tests.configs.steps` with TensorFlow {tensorflow}.
 
@@ -130,6 +134,7 @@ def _count(variables: Any) -> int:
 def _tiny(config: Any, folder: pathlib.Path) -> Any:
     """The config on one small record, without files that users have to bring."""
     config.experiment_name = "step"
+    config.ClearField("base")
     config.model_options.ClearField("initial_checkpoint")
     config.model_options.backbone.ClearField("pretrained_weights")
     for options in (config.train_dataset_options, config.eval_dataset_options):
@@ -164,33 +169,45 @@ def write_scenes(path: pathlib.Path, dataset: datasets.Dataset) -> None:
             writer.write(records.encode_example(encoded.getvalue(), label, filename=f"{seed}.png"))
 
 
-def main() -> None:
-    """With a name: prints that config's result as JSON. Without: all of them, and the page."""
-    import time
+def groups() -> dict[str, list[str]]:
+    """The shipped configs in groups that are the same in these steps: they differ in schedules alone, for example."""
+    found: dict[str, list[str]] = {}
+    for name in resolved.shipped():
+        config = dk.load_config(resolved.CONFIGS / f"{name}.textproto")
+        found.setdefault(configs.to_text(_tiny(config, pathlib.Path())), []).append(name)
+    return {names[0]: names for names in found.values()}
 
+
+def _line(name: str) -> str | None:
+    """The row of the table, from a process of its own; None and a message where it fails."""
+    began = time.monotonic()
+    process = subprocess.run([sys.executable, "-m", _MODULE, name], capture_output=True, text=True)
+    if process.returncode:
+        print(f"{name}: {process.stderr.strip().splitlines()[-1]}", flush=True)
+        return None
+    result = Result(**json.loads(process.stdout.splitlines()[-1]))
+    line = (
+        f"{result.parameters:,} | {result.parameters - result.semantic_branch:,} | {result.train_loss:.2f} "
+        f"| {result.gradient_norm:.2g} | {result.eval_loss:.2f} | {time.monotonic() - began:.0f} |"
+    )
+    print(f"| `{name}` | {line}", flush=True)
+    return line
+
+
+def main() -> None:
+    """With a name: prints that config's result as JSON. Without: all of them, two at a time, and the page."""
     if len(sys.argv) > 1:
         print(json.dumps(step(sys.argv[1])._asdict()))
         return
-    page = _INTRODUCTION.format(height=CROP[0], width=CROP[1], tensorflow=tf.__version__)
-    failed = []
-    for name in resolved.shipped():
-        began = time.monotonic()
-        process = subprocess.run([sys.executable, "-m", __spec__.name, name], capture_output=True, text=True)
-        if process.returncode:
-            print(f"{name}: {process.stderr.strip().splitlines()[-1]}", flush=True)
-            failed.append(name)
-            continue
-        result = Result(**json.loads(process.stdout.splitlines()[-1]))
-        line = (
-            f"| `{name}` | {result.parameters:,} | {result.parameters - result.semantic_branch:,} "
-            f"| {result.train_loss:.2f} | {result.gradient_norm:.2g} | {result.eval_loss:.2f} "
-            f"| {time.monotonic() - began:.0f} |"
-        )
-        print(line, flush=True)
-        page += line + "\n"
+    same = groups()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        lines = dict(zip(same, pool.map(_line, same)))
+    failed = [name for name, line in lines.items() if line is None]
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}. {PAGE} stays as it was.")
-    PAGE.write_text(page)
+    rows = {name: line for first, line in lines.items() for name in same[first]}
+    page = _INTRODUCTION.format(height=CROP[0], width=CROP[1], tensorflow=tf.__version__)
+    PAGE.write_text(page + "".join(f"| `{name}` | {rows[name]}\n" for name in sorted(rows)))
 
 
 if __name__ == "__main__":

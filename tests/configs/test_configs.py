@@ -22,8 +22,8 @@ OF_DEEPLAB2 = {
         for size in ("tiny", "small", "base", "large")
     },
     **{
-        f"coco/max_deeplab/max_deeplab_{size}_{crop}_{steps}": f"coco/max_deeplab/max_deeplab_{size}_os16_res{crop}_{steps}"
-        for size, crop in (("s", 641), ("s", 1025), ("l", 1025))
+        f"coco/max_deeplab/{size}_{crop}_{steps}": f"coco/max_deeplab/{size}_os16_res{crop}_{steps}"
+        for size, crop in (("max_deeplab_s", 641), ("max_deeplab_s", 1025), ("max_deeplab_l", 1025))
         for steps in ("100k", "200k", "400k")
     },
     "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",

@@ -4,12 +4,14 @@ import math
 
 import pytest
 
-from tests.configs import resolved, steps
+from tests.configs import steps
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in resolved.shipped() if not name.startswith("tiny/")]
+NAMES = [
+    pytest.param(name, marks=() if name.startswith("tiny/") else pytest.mark.slow, id=name) for name in steps.groups()
+]
 
 
-@pytest.mark.parametrize("name", [name for name in resolved.shipped() if name.startswith("tiny/")] + SLOW)
+@pytest.mark.parametrize("name", NAMES)
 def test_config_trains_and_is_evaluated(name):
     result = steps.step(name)
 

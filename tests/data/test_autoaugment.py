@@ -68,3 +68,30 @@ def test_levels_of_the_scaled_policy():
 def test_unknown_policy_gives_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean: simple_classification_policy"):
         autoaugment.policy("simple_clasification_policy")
+
+
+def test_a_window_with_a_margin_comes_out_as_in_the_whole_image():
+    """Whatever is drawn, unless the operation looks at the whole image; then the policy says so."""
+    made = autoaugment.policy("simple_classification_policy")
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, [40, 50, 3]), tf.uint8)
+    margin, whole_needed = made.MARGIN, 0
+
+    @tf.function(autograph=False)
+    def both(seed):
+        drawn = made.draw(seed)
+        window = made.apply(image[10 - margin : 30 + margin, : 25 + margin], drawn, num_pixels=tf.constant(2000))
+        return made.needs_whole(drawn), made.apply(image, drawn)[10:30, :25], window[margin:-margin, :-margin]
+
+    for number in range(150):
+        needs_whole, expected, window = both(tf.constant([4, number]))
+        if needs_whole:
+            whole_needed += 1
+        else:
+            np.testing.assert_array_equal(window, expected)
+    assert 5 < whole_needed < 60  # 0.16 of them on average
+
+
+def test_levels_beyond_the_range_of_grey_change_nothing():
+    image = tf.constant(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
+    np.testing.assert_array_equal(autoaugment.apply(image, "Solarize", 10), image)
+    np.testing.assert_array_equal(autoaugment.apply(image, "Solarize", 0), 255 - image)

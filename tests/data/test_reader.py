@@ -105,7 +105,7 @@ def test_both_frames_go_through_the_same_draws(tmp_path):
         np.testing.assert_array_equal(batch[keys.IMAGE][..., :3], batch[keys.IMAGE][..., 3:6])
         np.testing.assert_array_equal(batch[keys.PANOPTIC], batch[keys.OTHER_PANOPTIC])
         np.testing.assert_array_equal(batch[keys.THING_ID_MASK], batch[keys.OTHER_THING_ID_MASK])
-        assert 0 <= batch[keys.IMAGE][..., 6].min() and batch[keys.IMAGE][..., 6].max() <= 1
+        assert batch[keys.IMAGE][..., 6].min() >= 0 and batch[keys.IMAGE][..., 6].max() <= 1
     assert np.std(batch[keys.IMAGE][..., 0]) > 0 and batch[keys.FRAME_OFFSET].shape == (4, 17, 25, 2)
 
 

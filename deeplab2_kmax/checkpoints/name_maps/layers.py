@@ -30,7 +30,8 @@ AXIAL_ATTENTION_1D = {
     "value_positions/embeddings": "_value_rpe/embeddings",
 }
 
-# A convolution of either kind and its norm: switchable atrous ones have a switch, where they do not stride, and contexts.
+# A convolution of either kind and its norm. Switchable atrous ones have contexts, and a switch where they do not
+# stride.
 SWITCHABLE_CONV_NORM = {
     **CONV_NORM,
     **under("conv/switch", "_conv/_switch", BIASED),

@@ -134,7 +134,7 @@ def run(
 def call(
     program: Callable[[flags.FlagValues], str | int], values: flags.FlagValues, module: str, argv: Sequence[str]
 ) -> int:
-    """Parses a command line and runs a program that writes to --output_dir.
+    """Parses a command line and runs a program, which writes to --output_dir where it has that flag.
 
     Args:
         program: the flags -> the closing line, or the exit code where others have spoken.
@@ -153,7 +153,7 @@ def call(
         rest = values(list(argv))
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; see --help")
-        if not values.output_dir:
+        if "output_dir" in values and not values.output_dir:
             raise ValueError("--output_dir is missing; see --help")
         result = program(values)
         if isinstance(result, int):

@@ -56,6 +56,28 @@ def inside(where: pathlib.Path, name: str, what: str) -> pathlib.Path:
     return path
 
 
+def below(root: pathlib.Path, name: object, where: str) -> pathlib.Path:
+    """The path of a file by a name that comes from data. It need not be there.
+
+    Raises:
+        ValueError: a name that is absolute, or leads out of the folder.
+    """
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        raise ValueError(f"{where}: {name!r} is no file name")
+    pure = pathlib.PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ValueError(f"{where}: {name!r} leads out of {root}")
+    path = root / pure
+    stay(root, path, where)
+    return path
+
+
+def stay(root: pathlib.Path, path: pathlib.Path, where: str = "") -> None:
+    """Raises a ValueError when a path leads out of a folder through links."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{where + ': ' if where else ''}{path} is a link that leads out of {root}")
+
+
 def read_map(path: str | pathlib.Path, *, channels: int) -> np.ndarray:
     """A label PNG as [H, W] (channels 1, palette indices as they are) or [H, W, 3] uint8.
 

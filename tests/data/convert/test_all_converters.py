@@ -56,7 +56,7 @@ def test_help_says_it_all(case, capsys):
 @every_converter
 def test_shards_agree_with_the_manifest(case, converted, tmp_path):
     out = tmp_path / "out"
-    expected = {f".{split}.lock" for split in case.num_records} | set(converted[1])
+    expected = {f".{split}.lock" for split in case.num_records} | set(converted[1]) | set(case.more_files)
     assert set(state(out)) == expected | {f"{split}.manifest.json" for split in case.num_records}
     for split, count in case.num_records.items():
         manifest = json.loads((out / f"{split}.manifest.json").read_text())

@@ -21,15 +21,15 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from deeplab2_kmax.data import datasets, example
-from deeplab2_kmax.data.convert import command, files, writer
-from deeplab2_kmax.data.convert.own import classes, experiment, formats, labels, page, pictures, sources
-from deeplab2_kmax.data.convert.own import survey as surveys
+from deeplab2_kmax.data.convert import command, files, parallel, writer
+from deeplab2_kmax.data.convert.own import classes, experiment, formats, inspection, labels, page, pictures, sources
 from deeplab2_kmax.data.convert.own.annotations import Annotations, Options
 
 TRAIN, VAL = "train", "val"
@@ -91,7 +91,7 @@ class Survey(NamedTuple):
     dataset: datasets.Dataset
     table: labels.Table
     splits: dict[str, list[labels.Item]]
-    seen: dict[str, list[surveys.Seen]]  # by split, one per item
+    seen: dict[str, list[inspection.Seen]]  # by split, one per item
     problems: list[sources.Problem]
 
 
@@ -101,6 +101,8 @@ def survey(values: flags.FlagValues) -> Survey:
     Raises:
         ValueError: flags that name nothing, or images that cannot be used.
     """
+    if not re.fullmatch(r"[\w.-]+", values.name):
+        raise ValueError(f"--name: expected letters, digits, dots, underscores or dashes, got {values.name!r}")
     options = _options(values)
     found: dict[str, Annotations] = {}
     chosen = ""
@@ -117,7 +119,7 @@ def survey(values: flags.FlagValues) -> Survey:
         splits = _split(found[""], values.val_share)
     known, bad = _classes(values, list(found.values()), [item for items in splits.values() for item in items])
     problems += bad
-    splits = _without(splits, bad)
+    splits = _without(splits, [problem.image for problem in bad], problems)
     _refuse(values, problems)
     first = next(iter(found.values()))
     background = values.background == "class" or (
@@ -125,21 +127,28 @@ def survey(values: flags.FlagValues) -> Survey:
     )
     if background and not first.sparse:
         raise ValueError(f"--background=class: {chosen} says what every pixel is")
-    dataset, table = classes.table(
-        known, name=values.name, label_divisor=values.label_divisor, background=background
-    )
+    dataset, table = classes.table(known, name=values.name, label_divisor=values.label_divisor, background=background)
     everything = [item for items in splits.values() for item in items]
-    looks = surveys.survey(
+    looks = inspection.survey(
         everything, table, max_pixels=round(values.max_megapixels * 1e6), num_processes=values.num_processes
     )
-    bad = [sources.Problem(look.name, look.problem) for look in looks if look.problem]
+    bad = [
+        sources.Problem(item.name, look.problem, image=item.image)
+        for item, look in zip(everything, looks)
+        if look.problem
+    ]
     problems += bad
     _refuse(values, problems)
     problems += [sources.Problem(look.name, note, lost=False) for look in looks for note in look.notes]
-    splits = _without(splits, bad)
+    splits = _without(splits, [problem.image for problem in bad], problems)
     seen = iter([look for look in looks if not look.problem])
     return Survey(
-        chosen, dataset, table, splits, {split: [next(seen) for _ in items] for split, items in splits.items()}, problems
+        chosen,
+        dataset,
+        table,
+        splits,
+        {split: [next(seen) for _ in items] for split, items in splits.items()},
+        problems,
     )
 
 
@@ -272,9 +281,9 @@ def _classes(
     fixed = bool(known) and not found[0].by_name  # the format has used the list already
     if not known and not given:
         values_found: set[Any] = set()
-        for item, (used, problem) in zip(items, surveys.run(surveys.used, items, "classes", values.num_processes)):
+        for item, (used, problem) in zip(items, parallel.run(inspection.used, items, "classes", values.num_processes)):
             values_found |= used
-            problems += [sources.Problem(item.name, problem)] if problem else []
+            problems += [sources.Problem(item.name, problem, image=item.image)] if problem else []
         known = [classes.Class(value, f"class_{value}") for value in sorted(values_found)]
     elif not fixed:
         known = classes.choose(known, given, by_name=found[0].by_name)
@@ -312,12 +321,14 @@ def _draw(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
-def _without(splits: dict[str, list[labels.Item]], bad: Sequence[sources.Problem]) -> dict[str, list[labels.Item]]:
-    names = {problem.name for problem in bad}
-    kept = {split: [item for item in items if item.name not in names] for split, items in splits.items()}
+def _without(
+    splits: dict[str, list[labels.Item]], bad: Collection[str], problems: Sequence[sources.Problem]
+) -> dict[str, list[labels.Item]]:
+    """The splits without some images, given by path."""
+    kept = {split: [item for item in items if item.image not in bad] for split, items in splits.items()}
     if not kept.get(TRAIN):
-        told = f", such as {bad[0].text}" if bad else ""
-        raise ValueError(f"no image can be used for training{told}")
+        told = f": {problems[0].text}" if problems else ""
+        raise ValueError(f"no image is left for training{told}")
     return {split: items for split, items in kept.items() if items}
 
 

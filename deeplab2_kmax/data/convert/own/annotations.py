@@ -37,7 +37,9 @@ def annotated(
     """(name, image, file of its annotation) of the images that have one; the others are problems, and so are
     annotations without an image."""
     pictures = sources.images(source.images)
-    notes = {path.relative_to(source.annotations).as_posix(): path for path in sources.walk(source.annotations, (ending,))}
+    notes = {
+        path.relative_to(source.annotations).as_posix(): path for path in sources.walk(source.annotations, (ending,))
+    }
     found = []
     for name, image in pictures.items():
         path = notes.pop(f"{name}{suffix}{ending}", None)

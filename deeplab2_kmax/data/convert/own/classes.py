@@ -62,13 +62,21 @@ def _from_json(content: str, where: str) -> list[Class]:
         found = []
         for row in rows:
             kind = row.get("thing", row.get("isthing"))
-            color = tuple(int(value) for value in row["color"]) if row.get("color") else None
+            color = rgb(row.get("color"))
             found.append(
                 Class(row.get("eval_id", row["id"]), str(row["name"]), None if kind is None else bool(kind), color)
             )
         return found
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: expected a list of names, or of id, name, thing and color ({error!r})") from None
+
+
+def rgb(values: Sequence[int] | None) -> tuple[int, int, int] | None:
+    """Three numbers, or none."""
+    if not values:
+        return None
+    red, green, blue = (int(value) for value in values)
+    return (red, green, blue)
 
 
 def from_yaml(content: str, where: str) -> list[Class]:
@@ -114,9 +122,7 @@ def choose(known: Sequence[Class], given: Sequence[Class], *, by_name: bool) -> 
     found = []
     for one in given:
         here = table.get(one.name, Class(one.name, one.name))
-        found.append(
-            here._replace(thing=here.thing if one.thing is None else one.thing, color=one.color or here.color)
-        )
+        found.append(here._replace(thing=here.thing if one.thing is None else one.thing, color=one.color or here.color))
     return found
 
 
@@ -189,5 +195,3 @@ def palette(number: int) -> list[tuple[int, int, int]]:
         red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1, (0.75, 0.55, 0.9)[k % 3], (0.9, 0.75, 0.6)[k // 3 % 3])
         found.append((round(red * 255), round(green * 255), round(blue * 255)))
     return found
-
-

@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from deeplab2_kmax.data.convert import panoptic_json, segments
-from deeplab2_kmax.data.convert.own import labels, regions, sources
+from deeplab2_kmax.data.convert import files, panoptic_json, segments
+from deeplab2_kmax.data.convert.own import classes, labels, regions, sources
 from deeplab2_kmax.data.convert.own.annotations import Annotations, Options
 from deeplab2_kmax.data.convert.own.classes import Class
 
@@ -30,7 +30,7 @@ def read_panoptic(source: sources.Source, options: Options) -> Annotations:
         if str(row.image_id if row.image_id is not None else name) in seen:
             raise ValueError(f"{path}: image {row.image_id!r} is annotated twice")
         seen.add(str(row.image_id if row.image_id is not None else name))
-        png = sources.below(png_dir, row.file_name, str(path))
+        png = files.below(png_dir, row.file_name, str(path))
         if image is None:
             problems.append(sources.Problem(name, f"{path}: there is no image {source.images / name}"))
         elif not png.is_file():
@@ -42,9 +42,7 @@ def read_panoptic(source: sources.Source, options: Options) -> Annotations:
             except ValueError as error:
                 problems.append(sources.Problem(name, str(error)))
     problems += pictures.bare({item.image for item in items} | {str(p) for p in pictures.annotated})
-    return Annotations(
-        sorted(items), _categories(content, path), problems, by_name=True, sparse=False
-    )
+    return Annotations(sorted(items), _categories(content, path), problems, by_name=True, sparse=False)
 
 
 def read_instances(source: sources.Source, options: Options) -> Annotations:
@@ -93,7 +91,7 @@ class _Pictures:
         self._listed = {}
         for row in content.get("images") or ():
             if isinstance(row, Mapping) and "id" in row and "file_name" in row:
-                self._listed[row["id"]] = sources.below(folder, row["file_name"], str(path))
+                self._listed[row["id"]] = files.below(folder, row["file_name"], str(path))
 
     def find(self, image_id: Any, stem: str) -> tuple[str, pathlib.Path | None]:
         """Name and path of an image: by its entry in `images`, else by the name of its PNG."""
@@ -144,7 +142,7 @@ def _categories(content: Mapping[str, Any], path: pathlib.Path) -> list[Class]:
                 int(row["id"]),
                 str(row["name"]),
                 bool(row["isthing"]) if "isthing" in row else None,
-                tuple(int(value) for value in row["color"]) if row.get("color") else None,  # type: ignore[arg-type]
+                classes.rgb(row.get("color")),
             )
             for row in rows
         ]

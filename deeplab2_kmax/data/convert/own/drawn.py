@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deeplab2_kmax.data.convert import files
 from deeplab2_kmax.data.convert.own import classes, labels, regions, sources
 from deeplab2_kmax.data.convert.own.annotations import Annotations, Options, annotated, in_order
 from deeplab2_kmax.data.convert.own.classes import Class
@@ -25,7 +26,8 @@ _CIRCLE = 64  # corners
 
 def read_labelme(source: sources.Source, options: Options) -> Annotations:
     """One JSON file per image. Shapes of one label and group are one object."""
-    items, problems = [], []
+    items: list[labels.Item] = []
+    problems: list[sources.Problem] = []
     for name, image, path in annotated(source, options.suffix, ".json", problems):
         try:
             items.append(labels.Item(name, str(image), _labelme(path, name, problems), upright=True))
@@ -83,7 +85,9 @@ def read_yolo(source: sources.Source, options: Options) -> Annotations:
     objects."""
     pictures = sources.images(source.images)
     problems: list[sources.Problem] = []
-    notes = {path.relative_to(source.annotations).as_posix(): path for path in sources.walk(source.annotations, (".txt",))}
+    notes = {
+        path.relative_to(source.annotations).as_posix(): path for path in sources.walk(source.annotations, (".txt",))
+    }
     items = []
     for name, image in pictures.items():
         path = notes.pop(f"{name}{options.suffix}.txt", None)
@@ -124,7 +128,7 @@ def _yolo(path: pathlib.Path | None, image: pathlib.Path) -> labels.Outlines:
 
 
 def _yolo_names(source: sources.Source) -> list[Class]:
-    """The names in data.yaml (or another .yaml file alone there) in the folder of the labels or one of the two above."""
+    """The names in data.yaml (or the only .yaml file) in the folder of the labels or one of the two above."""
     for folder in (source.annotations, *list(source.annotations.absolute().parents)[:2]):
         found = [folder / "data.yaml"] if (folder / "data.yaml").is_file() else sorted(folder.glob("*.yaml"))
         if len(found) == 1:
@@ -151,7 +155,7 @@ def read_cvat(source: sources.Source, options: Options) -> Annotations:
     by_file = {file: name for name, file in pictures.items()}
     items, problems = [], []
     for element in root.iter("image"):
-        image = sources.below(source.images, element.get("name"), str(path))
+        image = files.below(source.images, element.get("name"), str(path))
         image = image if image in by_file else source.images / image.name
         name = by_file.pop(image, None)
         if name is None:

@@ -165,7 +165,7 @@ class Maps(NamedTuple):
             raise ValueError(f"{self.files[0]}: {_size(classes)}, but the image is {size[0]} x {size[1]}")
         instances = None if self.instance_png is None else self._instances(classes)
         label = np.full(size, table.void, np.int32)
-        notes = []
+        without: dict[int, int] = {}  # pixels of a thing that belong to no instance
         for category in np.unique(classes).tolist():
             here = classes == category
             if category in self.rule.void:
@@ -184,8 +184,10 @@ class Maps(NamedTuple):
             _check_instance(len(numbered), class_id, table, self.files[-1])
             for number, instance in enumerate(numbered.tolist(), start=1):
                 label[here & (instances == instance)] = class_id * table.label_divisor + number
-            if without := int((here & (instances == 0)).sum()):
-                notes.append(f"{without} pixels of the thing {category} belong to no instance: void")
+            if bare := int((here & (instances == 0)).sum()):
+                without[category] = bare
+        named = _shorten(sorted(without))
+        notes = [f"{sum(without.values())} pixels of the things {named} belong to no instance: void"] if without else []
         return Found(label, tuple(notes))
 
 

@@ -11,9 +11,9 @@ from deeplab2_kmax.data.convert.own.classes import Class
 
 _VOID = (255,)
 VOC = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
 
 
 def read_semantic(source: sources.Source, options: Options) -> Annotations:
@@ -46,11 +46,11 @@ def read_instances(source: sources.Source, options: Options) -> Annotations:
     for name, image, png in found:
         class_png = None
         if source.second is not None:
-            class_png = sources.below(source.second, f"{name}{options.suffix}.png", str(source.second))
+            class_png = files.below(source.second, f"{name}{options.suffix}.png", str(source.second))
             if not class_png.is_file():
                 problems.append(sources.Problem(name, f"no class map {class_png}"))
                 continue
-        items.append(labels.Item(name, str(image), labels.Maps(class_png and str(class_png), str(png), rule)))
+        items.append(labels.Item(name, str(image), labels.Maps(str(class_png) if class_png else None, str(png), rule)))
     if not alone:
         return Annotations(items, [], problems, things=True, sparse=False)
     names = options.given or (Class(0, classes.BACKGROUND), Class(1, "object"))
@@ -81,7 +81,7 @@ def read_voc(source: sources.Source, options: Options) -> Annotations:
     void_color = [one.category for one in known if one.name in ("void", "ignore", "unlabeled")]
     rule = rule._replace(void=(*rule.void, *(int(category) for category in void_color)))
     problems: list[sources.Problem] = []
-    pictures = {name: image for name, image in sources.images(source.images).items()}
+    pictures = sources.images(source.images)
     items = []
     for class_png in sources.walk(class_dir, (".png",)):
         name = class_png.relative_to(class_dir).with_suffix("").as_posix()

@@ -1,4 +1,4 @@
-"""Outlined objects -> pixels: polygons, run lengths and boxes of pixels, and the order in which they hide each other."""
+"""Outlined objects -> pixels: polygons and run lengths, and the order in which they hide each other."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Where images and annotations lie, and names that come from data: nothing outside the given folders is read."""
+"""Where images and annotations lie; nothing outside the given folders is read."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from typing import NamedTuple
+
+from deeplab2_kmax.data.convert import files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -23,6 +25,7 @@ class Problem(NamedTuple):
     name: str  # of the image or file
     text: str
     lost: bool = True  # the image cannot be used
+    image: str = ""  # its path, where it is an image that was found
 
 
 def images(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -51,28 +54,6 @@ def walk(root: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
             path = pathlib.Path(folder, name)
             if path.suffix.lower() in suffixes and not name.startswith("."):
                 if path.is_symlink():
-                    stay(root, path)
+                    files.stay(root, path)
                 found.append(path)
     return sorted(found)
-
-
-def below(root: pathlib.Path, name: object, where: str) -> pathlib.Path:
-    """The path of a file by a name that comes from data. It need not be there.
-
-    Raises:
-        ValueError: a name that is absolute, or leads out of the folder.
-    """
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
-        raise ValueError(f"{where}: {name!r} is no file name")
-    pure = pathlib.PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise ValueError(f"{where}: {name!r} leads out of {root}")
-    path = root / pure
-    stay(root, path, where)
-    return path
-
-
-def stay(root: pathlib.Path, path: pathlib.Path, where: str = "") -> None:
-    """Raises a ValueError when a path leads out of a folder through links."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{where + ': ' if where else ''}{path} is a link that leads out of {root}")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from deeplab2_kmax.data.convert import progress as progresses
+from deeplab2_kmax.data.convert import parallel
 from deeplab2_kmax.data.convert.own import labels, pictures
-
-_FEW = 100  # items that are not worth other processes
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Seen(NamedTuple):
@@ -61,7 +54,7 @@ def look(item: labels.Item, *, table: Sequence[Any], max_pixels: int) -> Seen:
 def survey(items: Sequence[labels.Item], table: labels.Table, *, max_pixels: int, num_processes: int) -> list[Seen]:
     """One entry per item, in order."""
     work = functools.partial(look, table=table.to_json(), max_pixels=max_pixels)
-    return run(work, items, "survey", num_processes)
+    return parallel.run(work, items, "survey", num_processes)
 
 
 def used(item: labels.Item) -> tuple[set[Any], str]:
@@ -70,24 +63,3 @@ def used(item: labels.Item) -> tuple[set[Any], str]:
         return item.label.used, ""
     except (ValueError, OSError) as error:
         return set(), " ".join(str(error).split())
-
-
-def run(work: Callable[[Item], Result], items: Sequence[Item], name: str, num_processes: int) -> list[Result]:
-    """`[work(item) for item in items]`, by several processes where there is enough to do."""
-    progress = progresses.Progress(name, len(items), quiet=len(items) < _FEW)
-    count = min(num_processes or os.cpu_count() or 1, len(items) // _FEW)
-    if count < 2:
-        return _collect(map(work, items), progress, len(items))
-    # Fresh processes, as the writer's.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as executor:
-        return _collect(executor.map(work, items, chunksize=8), progress, len(items))
-
-
-def _collect(results: Iterable[Result], progress: progresses.Progress, total: int) -> list[Result]:
-    found = []
-    for result in results:
-        found.append(result)
-        progress.show(len(found))
-    progress.show(total, end=True)
-    return found
