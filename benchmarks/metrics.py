@@ -7,9 +7,12 @@ import tensorflow as tf
 
 from benchmarks import timing
 from evaluation import (
+    boundary_quality,
     depth_aware_quality,
+    instance_ap,
     mean_iou,
     panoptic_quality,
+    parsing_covering,
     segmentation_tracking_quality,
     video_panoptic_quality,
 )
@@ -41,10 +44,31 @@ def run(repeats: int = 10) -> dict:
     # Every pixel another class than its neighbours: no runs to profit from.
     noise = tf.constant(np.random.default_rng(0).integers(0, 19, (_HEIGHT, _WIDTH)).astype(np.int32) * _DIVISOR)
     metric = panoptic_quality.PanopticQuality(_NUM_CLASSES, _IGNORE_LABEL, _DIVISOR, _THINGS)
-    found["pq_update_noise_graph_ms"] = _median(metric, noise, tf.reverse(noise, [0]), repeats=repeats, jit_compile=False)
+    found["pq_update_noise_graph_ms"] = _median(
+        metric, noise, tf.reverse(noise, [0]), repeats=repeats, jit_compile=False
+    )
     iou = mean_iou.MeanIoU(_NUM_CLASSES, _IGNORE_LABEL)
-    found["mean_iou_update_graph_ms"] = _median(iou, true // _DIVISOR, pred // _DIVISOR, repeats=repeats, jit_compile=False)
+    found["mean_iou_update_graph_ms"] = _median(
+        iou, true // _DIVISOR, pred // _DIVISOR, repeats=repeats, jit_compile=False
+    )
+    found.update(_images(true, pred, repeats))
     found.update(_video(true, pred, repeats))
+    return found
+
+
+def _images(true: tf.Tensor, pred: tf.Tensor, repeats: int) -> dict:
+    """Milliseconds of one more image."""
+    found: dict = {}
+    scores = tf.random.stateless_uniform([2, _HEIGHT, _WIDTH], seed=(0, 0))
+    arguments = (_NUM_CLASSES, _IGNORE_LABEL, _DIVISOR, _THINGS)
+    metrics = {
+        "boundary_pq": (boundary_quality.BoundaryQuality(*arguments, dilation_ratio=0.005), (true, pred)),
+        "parsing_covering": (parsing_covering.ParsingCovering(*arguments), (true, pred)),
+        "coco_ap": (instance_ap.CocoAveragePrecision(*arguments), (true, pred, scores[0], scores[1])),
+        "cityscapes_ap": (instance_ap.CityscapesAveragePrecision(*arguments), (true, pred, scores[0], scores[1])),
+    }
+    for key, (metric, inputs) in metrics.items():
+        found[f"{key}_update_graph_ms"] = _median(metric, *inputs, repeats=repeats, jit_compile=False)
     return found
 
 
@@ -68,8 +92,7 @@ def _video(true: tf.Tensor, pred: tf.Tensor, repeats: int) -> dict:
 
 
 def depths() -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted depth in 16-bit steps, as PNGs hold it; one pixel in five without, errors up to 30% and noise.
-    """
+    """True and predicted depth as 16-bit PNGs hold it: one pixel in five without, errors up to 30% and noise."""
     random = np.random.default_rng(1)
     rows, columns = (axis.astype(np.float32) for axis in np.ogrid[:_HEIGHT, :_WIDTH])
     true = 2000 + 20 * (_HEIGHT - rows) + 3 * columns

@@ -15,7 +15,7 @@ from evaluation import segments
 
 # States that count images which could not be scored, and what to say about them.
 FAULTS = {
-    "overflow": "images have more segments than max_segments allows: raise it.",
+    "overflow": "images or frames exceed a capacity (max_segments, max_detections, or one of sequences): raise it.",
     "invalid": "images hold labels that are neither of a class nor void: check num_classes and the label divisor.",
     "not_finite": "images have predictions that are not finite: look for nan in the model.",
 }
@@ -65,7 +65,12 @@ class AdditiveMetric(keras.metrics.Metric):
             if variable.aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA:
                 continue  # scratch
             # An assignment, because replicated variables do not add outside of a replica.
-            variable.assign(tf.add_n([tf.convert_to_tensor(m.variables[index]) for m in [self, *metrics]]))
+            states = [tf.convert_to_tensor(m.variables[index]) for m in [self, *metrics]]
+            variable.assign(self._join(variable.name.split(":")[0], states))
+
+    def _join(self, name: str, states: list[tf.Tensor]) -> tf.Tensor:
+        """The state of the name that stands for those of several metrics."""
+        return tf.add_n(states)
 
     def add_images(
         self,
@@ -96,6 +101,7 @@ class AdditiveMetric(keras.metrics.Metric):
         if inputs[0].shape[0] == 1:
             scratch, totals = frame(scratch, *[each[0] for each in inputs])
         else:
+
             def body(index: tf.Tensor, scratch: dict, sums: dict) -> tuple[tf.Tensor, dict, dict]:
                 scratch, totals = frame(scratch, *[each[index] for each in inputs])
                 return index + 1, scratch, {name: sums[name] + totals.get(name, 0.0) for name in sums}

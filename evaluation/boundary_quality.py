@@ -61,12 +61,19 @@ def check_dilation(dilation_ratio: float) -> float:
 
 
 def overlaps(
-    y_true: tf.Tensor, y_pred: tf.Tensor, labels: segments.Labels, *, max_segments: int, dilation_ratio: float
+    y_true: tf.Tensor,
+    y_pred: tf.Tensor,
+    labels: segments.Labels,
+    *,
+    max_segments: int,
+    dilation_ratio: float,
+    void_counts: bool = False,
 ) -> tuple[segments.Overlaps, tf.Tensor]:
-    """The overlaps of the segments of two maps [H, W], and the IoU of their boundaries, [K, K] float64.
+    """The overlaps of the segments of two maps [H, W], and the IoU of their boundaries, [K, K] float64 (void 0).
 
-    Void ground truth leaves the unions of boundaries, as it leaves those of segments.
+    Void ground truth leaves the unions of boundaries, as it leaves those of segments in PQ, unless `void_counts`.
     """
+    y_true, y_pred = segments.as_int32(y_true), segments.as_int32(y_pred)
     width = boundary_width(y_true, dilation_ratio)
     inner = (interior(segments.normalize(each, labels)[0], width) for each in (y_true, y_pred))
     (true, pred, true_inner, pred_inner), pixels = segments.runs(y_true, y_pred, *inner)
@@ -78,9 +85,10 @@ def overlaps(
     boundary = segments.pair_counts(true_slots, pred_slots, pixels, rest + 1)
     shared = boundary[:-1, :-1]
     true_area = tf.reduce_sum(boundary, axis=1)[:-1]
-    pred_area = (tf.reduce_sum(boundary, axis=0) - boundary[0])[:-1]
+    pred_area = tf.reduce_sum(boundary if void_counts else boundary[1:], axis=0)[:-1]
     union = true_area[:, tf.newaxis] + pred_area - shared
-    return found, shared / tf.maximum(union, 1)
+    iou = shared / tf.maximum(union, 1)
+    return found, tf.pad(iou[1:, 1:], [[1, 0], [1, 0]])
 
 
 def boundary_width(values: tf.Tensor, dilation_ratio: float) -> int | tf.Tensor:

@@ -202,8 +202,10 @@ class DepthAwareSegmentationTrackingQuality(segmentation_tracking_quality.Segmen
         """
         super().__init__(num_classes, ignore_label, label_divisor, thing_ids, name=name, **options)
         self.depth_thresholds = tuple(float(i) for i in depth_thresholds)
-        if not self.depth_thresholds or min(self.depth_thresholds) < 1 or len(set(self.depth_thresholds)) < len(
-            self.depth_thresholds
+        if (
+            not self.depth_thresholds
+            or min(self.depth_thresholds) < 1
+            or len(set(self.depth_thresholds)) < len(self.depth_thresholds)
         ):
             raise ValueError(f"Expected different ratios of depths, 1 or more, got {list(self.depth_thresholds)}.")
         self.add_of_all_and_each("depth_inliers", (len(self.depth_thresholds),))

@@ -6,7 +6,7 @@ is settled image by image; a record per prediction remembers the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -123,24 +123,6 @@ class DetectionMetric(additive.AdditiveMetric):
             )
         self._write(found, strict)
 
-    def merge_state(self, metrics: Iterable[additive.AdditiveMetric]) -> None:
-        """Joins the states of other metrics of the same kind and options, for instance those of other processes.
-
-        Raises:
-            ValueError: another kind, other options, or more detections than there is room for.
-        """
-        metrics = list(metrics)
-        rows = [_flat(self.records), *(_flat(other.records) for other in metrics if isinstance(other, DetectionMetric))]
-        found = tf.concat([each[each[:, 0] > 0.0] for each in rows], axis=0)
-        shape = self.records.shape
-        room = shape[0] * shape[1]
-        count = int(tf.shape(found)[0])
-        if count > room:
-            raise ValueError(f"Expected at most {room} detections in all, got {count}: raise max_detections.")
-        additive.AdditiveMetric.merge_state(self, metrics)
-        found = tf.reshape(tf.pad(found, [[0, room - count], [0, 0]]), [shape[1], shape[0], shape[2]])
-        self.records.assign(tf.transpose(found, [1, 0, 2]))
-
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
         return {
@@ -172,6 +154,19 @@ class DetectionMetric(additive.AdditiveMetric):
     def faults(self) -> dict[str, tf.Tensor]:
         """The numbers of images left out, by reason."""
         return {name: tf.convert_to_tensor(getattr(self, name)) for name in ("overflow", "invalid", "not_finite")}
+
+    def _join(self, name: str, states: list[tf.Tensor]) -> tf.Tensor:
+        """Puts all records into the rows of this metric; raises ValueError where there is no room."""
+        if name != "records":
+            return super()._join(name, states)
+        rows = tf.concat([_flat(each) for each in states], axis=0)
+        rows = tf.boolean_mask(rows, rows[:, 0] > 0.0)
+        replicas, capacity, _ = self.records.shape
+        count, room = int(tf.shape(rows)[0]), replicas * capacity
+        if count > room:
+            raise ValueError(f"Expected at most {room} detections in all, got {count}: raise max_detections.")
+        rows = tf.reshape(tf.pad(rows, [[0, room - count], [0, 0]]), [capacity, replicas, _NUM_FIELDS])
+        return tf.transpose(rows, [1, 0, 2])
 
     def _match(
         self, found: Detections, y_true: tf.Tensor, y_pred: tf.Tensor

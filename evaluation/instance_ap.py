@@ -134,7 +134,12 @@ class CocoAveragePrecision(detections.DetectionMetric):
         iou = _ious(counts)
         if self.boundary_ratio is not None:
             _, boundary_iou = boundary_quality.overlaps(
-                y_true, y_pred, self.labels, max_segments=self.max_segments, dilation_ratio=self.boundary_ratio
+                y_true,
+                y_pred,
+                self.labels,
+                max_segments=self.max_segments,
+                dilation_ratio=self.boundary_ratio,
+                void_counts=True,
             )
             iou = tf.minimum(iou, boundary_iou)
         candidates = same & ~found.crowds[:, tf.newaxis] & (iou >= 0.5)
@@ -254,7 +259,9 @@ class CityscapesAveragePrecision(detections.DetectionMetric):
 
         hits = exceeds(tf.reduce_max(tf.where(targets[:, tf.newaxis], iou, 0.0), axis=0))
         on_others = exceeds(tf.reduce_max(tf.where(others[:, tf.newaxis], iou, 0.0), axis=0))
-        excused = counts[0] + tf.reduce_sum(tf.where(same & others[:, tf.newaxis], counts, 0), axis=0)
+        # The tool counts a crowd that is also small twice.
+        times = tf.cast(found.crowds, tf.int32) + tf.cast(found.true_things & (true_area < self.min_region), tf.int32)
+        excused = counts[0] + tf.reduce_sum(tf.where(same, counts * times[:, tf.newaxis], 0), axis=0)
         errors = ~hits & ~on_others & ~exceeds(excused / tf.maximum(pred_area, 1))
         num_true = tf.math.unsorted_segment_sum(
             tf.cast(targets, tf.float64), found.true_classes, self.labels.num_classes

@@ -103,9 +103,7 @@ def check_things(labels: segments.Labels, thing_ids: Sequence[int]) -> None:
     """Raises ValueError where a thing is no class, or is void."""
     strange = [i for i in thing_ids if not 0 <= i < labels.num_classes or i == labels.ignore_label]
     if strange:
-        raise ValueError(
-            f"Expected thing_ids in [0, {labels.num_classes}) without the ignored class, got {strange}."
-        )
+        raise ValueError(f"Expected thing_ids in [0, {labels.num_classes}) without the ignored class, got {strange}.")
 
 
 def qualities(

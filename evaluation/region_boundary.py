@@ -1,8 +1,7 @@
 """Region (J) and boundary (F) measures of video object segmentation.
 
-"A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", Perazzi et al., 2016, and "The 2017 DAVIS
-Challenge on Video Object Segmentation", Pont-Tuset et al., 2017, arXiv 1704.00675. Equal to the official semi-supervised
-DAVIS-2017 evaluation, but for the decay of sequences above 256 frames, whose quarters it keeps in 8 bits.
+"The 2017 DAVIS Challenge on Video Object Segmentation", Pont-Tuset et al., 2017, arXiv 1704.00675. Equal to the official
+semi-supervised DAVIS-2017 evaluation, but for the decay of sequences above 256 frames: it keeps their quarters in 8 bits.
 """
 
 from __future__ import annotations
@@ -181,9 +180,7 @@ class RegionAndBoundary(additive.AdditiveMetric):
 def region_iou(true: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
     """IoU of two masks [H, W] bool -> [] float64; 1 if both are empty."""
     union = tf.math.count_nonzero(true | pred)
-    iou = tf.math.divide_no_nan(
-        tf.cast(tf.math.count_nonzero(true & pred), tf.float64), tf.cast(union, tf.float64)
-    )
+    iou = tf.math.divide_no_nan(tf.cast(tf.math.count_nonzero(true & pred), tf.float64), tf.cast(union, tf.float64))
     return tf.where(union > 0, iou, tf.ones_like(iou))
 
 

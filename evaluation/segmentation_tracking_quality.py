@@ -17,9 +17,9 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
     """STQ of label maps `class * label_divisor + track id`: geometric mean of association (AQ) and segmentation (SQ).
 
     Tubes are the labels of tracked classes over a whole sequence. Association ignores classes, but a track that changes
-    its class is two tubes. Ground truth of a tracked class with id 0 is a crowd, whose pixels belong to no tube on either
-    side; a prediction on void still makes its tube larger. SQ is the mean IoU of all pixels, with one more class of IoU 0 if any valid pixel
-    is predicted void.
+    its class is two tubes. Ground truth of a tracked class with id 0 is a crowd, whose pixels belong to no tube
+    on either side; a prediction on void still makes its tube larger. SQ is the mean IoU of all pixels, with one more
+    class of IoU 0 if any valid pixel is predicted void.
 
     Frames are given one after the other. A sequence is scored when the next one begins, or by `flush()`, which must
     end the last one; the result `unflushed` counts frames whose tubes are not scored yet. A frame with more than
@@ -111,8 +111,9 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
         """
         result: dict[str, tf.Tensor] = {}
         for suffix in ("", "_per_seq"):
+            names = ("aq", "num_tubes", "length", "confusion")
             aq_sum, num_tubes, length, confusion = (
-                tf.convert_to_tensor(getattr(self, name + suffix)) for name in ("aq", "num_tubes", "length", "confusion")
+                tf.convert_to_tensor(getattr(self, name + suffix)) for name in names
             )
             aq = tf.math.divide_no_nan(aq_sum, num_tubes)
             sq, num_classes = mean_iou.stq_mean(confusion)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 
 import numpy as np
@@ -18,10 +19,15 @@ COCO = datasets.lookup("coco_panoptic")  # ignore label 0, divisor 256, person 1
 PERSON, STUFF = 1, max(COCO.stuff_ids)
 
 
-def run(capsys, *flags):
-    """Exit code, the kinds of problems and what is said of them, file and id included."""
+def forget():
+    """No flag is left from an earlier run."""
     for name in validate._FLAGS:
         validate._FLAGS[name].unparse()
+
+
+def run(capsys, *flags):
+    """Exit code, the kinds of problems and what is said of them, file and id included."""
+    forget()
     code = validate.main(["validate.py", "--json", "--num_processes=1", *map(str, flags)])
     out = capsys.readouterr()
     if code == 2:
@@ -75,7 +81,7 @@ def test_nothing_is_wrong(tmp_path, capsys):
     write(tmp_path)
     assert check(tmp_path, capsys) == (0, [], "")
     assert run(capsys, f"--manifest={tmp_path / 'train.manifest.json'}", "--dataset=coco_panoptic") == (0, [], "")
-    validate._FLAGS["json"].unparse()
+    forget()
     assert validate.main(["validate", "--file_pattern", str(tmp_path / "train-*.tfrecord"), "--nojson"]) == 0
     assert "4 images in 2 files: nothing is wrong" in capsys.readouterr().out
 
@@ -93,6 +99,7 @@ def flip_a_bit(path):
     data = bytearray(path.read_bytes())
     data[-40] ^= 4
     path.write_bytes(data)
+    os.utime(path, (1, 1))
 
 
 def clear(path):
@@ -346,7 +353,7 @@ def listed(**changes):
         (segment(0, category_id=99), ["label_range"], "segment 70000: category 99 is not in the list"),
         (segment(0, id=0), ["no_instance", "ids_differ"], "segment 0: a segment of category 1 has the id 0"),
         (segment(0, id=None), ["no_instance", "ids_differ"], "has the id None"),
-        (segment(3, id=70000), ["two_classes", "ids_differ"], "segment 70000: listed twice, with the categories 1 and 18"),
+        (segment(3, id=70000), ["two_classes", "ids_differ"], "70000: listed twice, with the categories 1 and 18"),
         (segment(1, id=70000), ["duplicate_id", "ids_differ"], "listed twice, with the categories 1 and 1"),
         (segment(0, id=12), ["ids_differ"], "segment 12: in the JSON, but not in the PNG"),
         (segment(0, id=12), ["ids_differ"], "segment 70000: 1 pixels of the PNG, but not in the JSON"),
@@ -438,8 +445,7 @@ def test_the_table_names_file_and_id(raw, capsys):
     root, edit = raw
     for k in range(3):
         edit(segment(k, area=900))
-    for name in validate._FLAGS:
-        validate._FLAGS[name].unparse()
+    forget()
     path = root / "annotations" / "panoptic_val2017.json"
     assert validate.main(["validate", f"--panoptic_json={path}", "--examples=2", "--num_processes=1"]) == 1
     lines = capsys.readouterr().out.splitlines()

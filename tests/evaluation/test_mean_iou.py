@@ -17,6 +17,9 @@ def test_by_hand():
     np.testing.assert_allclose(found["iou_per_class"], [2 / 3, 1 / 3, np.nan])
     assert found["iou"] == 0.5 and found["n"] == 2
     assert found["accuracy"] == 3 / 5
+    np.testing.assert_allclose(found["frequency_weighted_iou"], 3 / 5 * 2 / 3 + 2 / 5 * 1 / 3)
+    np.testing.assert_allclose(found["class_accuracy"], (2 / 3 + 1 / 2) / 2)
+    assert found["n_true"] == 2
     np.testing.assert_array_equal(found["confusion"], [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]])
 
 

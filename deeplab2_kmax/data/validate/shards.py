@@ -77,7 +77,7 @@ def check(shard: Shard, problems: list[Problem], *, allow_empty: bool = False) -
     if size == 0:
         if not (allow_empty or (entry is not None and entry["records"] == 0)):
             problems.append(Problem("shard_empty", path, "", "the file has no bytes"))
-        return True
+        return False
     if entry is None:
         return False
     if size != entry["bytes"]:

@@ -452,7 +452,7 @@ def test_nothing_outside_is_read(tmp_path, capsys):
 def test_bad_flags(tmp_path, capsys):
     flags = [*semantic_png(tmp_path / "raw"), f"--output_dir={tmp_path / 'out'}"]
     assert "--things: this format has no instances" in error(capsys, *flags, "--things=2")
-    assert "--stuff: 'sky' is no class; the classes are class_0" in error(capsys, *flags, "--stuff=sky")
+    assert "--stuff: 'sky' is no class; the classes are class_0" in error(capsys, *flags, "--stuff=2,sky")
     assert "--name: expected letters" in error(capsys, *flags, "--name=../x")
     assert "--background=class" in error(capsys, *flags, "--background=class")
     assert "--no_instance: expected" in error(capsys, *flags, "--no_instance=some")

@@ -133,11 +133,13 @@ def mark(known: Sequence[Class], text: str, flag: str, thing: bool) -> list[Clas
     chosen: set[int] = set()
     for part in (part.strip() for part in text.split(",")):
         span = re.fullmatch(r"(\d+)-(\d+)", part)
+        meant = set()
         for k, one in enumerate(known):
             in_span = span and isinstance(one.category, int) and int(span[1]) <= one.category <= int(span[2])
             if part == "all" or in_span or part in (one.name, str(one.category)):
-                chosen.add(k)
-        if not chosen:
+                meant.add(k)
+        chosen |= meant
+        if not meant:
             names = ", ".join(one.name for one in known[:8])
             raise ValueError(f"--{flag}: {part!r} is no class; the classes are {names}{' ...' if known[8:] else ''}")
     return [one._replace(thing=thing) if k in chosen else one for k, one in enumerate(known)]

@@ -49,6 +49,8 @@ def make(
     epochs = _EPOCHS * len(seen["train"]) / batch
     steps = _LOOP * math.ceil(min(max(epochs, _STEPS[0]), _STEPS[1]) / _LOOP)
     interval = _LOOP * max(1, steps // 10 // _LOOP)
+    # At most the pixels of a mask, which has a quarter of the crop's sides.
+    samples = min(512, (crop[0] // 4 + 1) * (crop[1] // 4 + 1))
     sides = f"[{crop[0]}, {crop[1]}]"
     files = {split: _quote(str(folder / f"{split}-*.tfrecord")) for split in seen}
     num_things = len(dataset.thing_ids)
@@ -68,7 +70,7 @@ model_options {{
     auxiliary_low_level {{ feature_key: "res3" channels_project: 64 }}
     auxiliary_low_level {{ feature_key: "res2" channels_project: 32 }}
     auxiliary_semantic_head {{ output_channels: {dataset.num_classes} head_channels: 64 }}
-    instance_discrimination_sample_k: 512
+    instance_discrimination_sample_k: {samples}
     transformer_decoder_drop_path_keep_prob: 1
     kmax {{
       num_mask_slots: {slots}

@@ -22,6 +22,7 @@ NAME = "report.html"
 _SAMPLES = {"train": 6, "val": 2}
 _PROBLEMS = 200
 _WIDTH = 560  # pixels of a sample
+_ENLARGED = 8.0  # times, at most
 _STYLE = """
 :root { --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --paper: #fff; --back: #f6f7f9; }
 * { box-sizing: border-box; }
@@ -160,7 +161,7 @@ def _sample(item: labels.Item, split: str, found: Survey) -> str:
     picture = pictures.read(item, max_pixels=2**62)
     label = item.label.read(picture.size, found.table).label
     with Image.open(io.BytesIO(picture.data)) as image:
-        scale = min(1.0, _WIDTH / image.width)
+        scale = min(_WIDTH / image.width, _ENLARGED)
         size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
         pixels = np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.LANCZOS))
     label = visualize.resize_nearest(label, size)
