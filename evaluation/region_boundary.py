@@ -1,7 +1,7 @@
 """Region (J) and boundary (F) measures of video object segmentation.
 
-"The 2017 DAVIS Challenge on Video Object Segmentation", Pont-Tuset et al., 2017, arXiv 1704.00675. Equal to the official
-semi-supervised DAVIS-2017 evaluation, but for the decay of sequences above 256 frames: it keeps their quarters in 8 bits.
+"The 2017 DAVIS Challenge on Video Object Segmentation", Pont-Tuset et al., 2017, arXiv 1704.00675. Equal to the
+official semi-supervised evaluation, but for the decay of sequences above 256 frames, whose quarters it keeps in 8 bits.
 """
 
 from __future__ import annotations

@@ -7,7 +7,10 @@ import pytest
 from tests.configs import steps
 
 NAMES = [
-    pytest.param(name, marks=() if name.startswith("tiny/") else pytest.mark.slow, id=name) for name in steps.groups()
+    pytest.param(
+        name, marks=() if name.startswith("tiny/") and name != "tiny/kmax_synthetic" else pytest.mark.slow, id=name
+    )
+    for name in steps.groups()
 ]
 
 

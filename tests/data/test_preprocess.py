@@ -64,10 +64,16 @@ def test_resize_and_pad_equal_the_reference(number):
 @pytest.mark.parametrize("factor", ["0.5", "0.7857143", "1.3", "2.0"])
 def test_scaling_equals_the_reference(factor):
     _, arrays = shared.case("resize_and_pad")
-    image, label = augment.scale(
-        tf.constant(arrays["image"], tf.float32), tf.constant(arrays["label"]), tf.constant(np.float32(factor))
-    )
+    image, label = tf.constant(arrays["image"], tf.float32), tf.constant(arrays["label"])
+    size = tf.constant(image.shape[:2])
+    crop = Sides(*(int(np.float32(side) * np.float32(factor)) for side in image.shape[:2]))
+    place = augment.draw_place([tf.constant([0, 0])] * 3, size, crop, (float(factor), float(factor), 0.0))
+    place = place._replace(mirrored=tf.constant(False))
+    np.testing.assert_array_equal(place.scaled, crop)
+    window, _ = augment.scale_window(image, place)
+    image = augment.finish(window, place, crop, preprocess.FILL)
     np.testing.assert_allclose(image[::2, ::2], arrays[f"scale_{factor}/image"], atol=1e-3)
+    label = augment.take_nearest(label, place, crop, 0)
     np.testing.assert_array_equal(label, arrays[f"scale_{factor}/label"])
 
 

@@ -278,6 +278,7 @@ def test_a_classifier_fills_the_plain_backbone(tmp_path):
     assert any(path.startswith("backbone/stage5_extra") for path in report.missing)
 
 
+@pytest.mark.slow
 def test_training_and_evaluation(tmp_path):
     tiny.write_records(tmp_path / "data")
     override = """

@@ -73,7 +73,9 @@ def test_inference_is_the_same_graph_and_reads_no_variable_of_a_head(model):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.parametrize("precision, recompute", [("float32", "true"), ("mixed_bfloat16", "false")])
+@pytest.mark.parametrize(
+    "precision, recompute", [("float32", "true"), pytest.param("mixed_bfloat16", "false", marks=pytest.mark.slow)]
+)
 def test_gradients_reach_every_variable(precision, recompute):
     with policy(precision):
         model = small.build(f"{ALL} ".replace("remax", f"kmax {{ recompute_transformer_decoder: {recompute} }} remax"))
