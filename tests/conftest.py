@@ -1,11 +1,15 @@
 """Settings every test shares."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+from deeplab2_kmax._keras import keras  # noqa: E402
 
 # pytest-xdist runs one process a core.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -14,3 +18,15 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+# Graphs are millions of small objects in cycles. Looking through them again and again takes longer than many a test, so
+# it happens once a file, when most of them are garbage.
+gc.set_threshold(500_000, 50, 1000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_graphs():
+    yield
+    keras.backend.clear_session()
+    gc.collect()
