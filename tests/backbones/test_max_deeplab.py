@@ -207,6 +207,7 @@ def test_gradients_reach_every_variable_and_eager_equals_graph(name, policy):
         assert np.isfinite(gradient).all() and np.any(gradient), variable.name
 
 
+@pytest.mark.slow
 def test_recompute_changes_nothing():
     images = tf.random.stateless_normal([2, 33, 33, 3], seed=[3, 4])
     found, values = [], None

@@ -113,7 +113,7 @@ class TestContract:
         assert sum(np.any(value > 0) for value in first.values()) > len(first) / 3
         assert all(variable.dtype == tf.float64 for variable in whole(name).variables)
 
-    @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+    @pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
     def test_a_batch_is_its_images(self, name, mode):
         metric = ROWS[name].make()
 
@@ -207,7 +207,7 @@ class TestContract:
 @pytest.mark.parametrize(
     "name", ["panoptic_quality", "boundary_quality", "parsing_covering", "coco_ap", "cityscapes_ap"]
 )
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
 def test_faulty_images_are_left_out(name, mode):
     case = ROWS[name]
 

@@ -112,7 +112,7 @@ def reference(name):
 
 @pytest.mark.parametrize("name", ROWS)
 class TestContract:
-    @pytest.mark.parametrize("mode", ["graph", "xla"])
+    @pytest.mark.parametrize("mode", ["graph", pytest.param("xla", marks=pytest.mark.slow)])
     def test_modes_and_batches_agree(self, name, mode):
         row = ROWS[name]
         assert_same(reference(name), feed(row.make(), *frames(row.inputs), mode, batch=5))

@@ -187,6 +187,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_saved():
     """In a graph, where a rewriter could find the second pass equal to the first and keep what that made."""

@@ -103,7 +103,8 @@ def normalized(pictures):
     return pictures / 127.5 - 1.0
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_training_steps_lower_the_loss_and_gradients_reach_everything(precision):
     with policy(precision):
         model = build(drop_path_keep_prob=0.9)

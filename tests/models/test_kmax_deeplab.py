@@ -147,7 +147,11 @@ def test_bottlenecks_alone_and_no_semantic_head():
 
 
 @pytest.mark.parametrize(
-    "precision, backbone", [("float32", "kmax_resnet50"), ("mixed_bfloat16", "kmax_axial_resnet50")]
+    "precision, backbone",
+    [
+        ("float32", "kmax_resnet50"),
+        pytest.param("mixed_bfloat16", "kmax_axial_resnet50", marks=pytest.mark.slow),
+    ],
 )
 def test_training_steps_lower_a_loss(precision, backbone):
     with policy(precision):

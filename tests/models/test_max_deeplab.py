@@ -297,6 +297,7 @@ def test_training_and_evaluation(tmp_path):
     assert not [name for name in train[0] if "aux" in name]
 
 
+@pytest.mark.slow
 def test_export(tmp_path):
     override = """
     trainer_options { solver_options { batchnorm_momentum: 0.01 } }

@@ -102,6 +102,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case, converted, tmp_path):
     assert not [name for name in state(tmp_path / "killed") if name.endswith(".tmp")]
 
 
+@pytest.mark.slow  # test_beam.py runs one of them
 @every_converter
 def test_beam_writes_the_same_bytes(case, converted, tmp_path):
     pytest.importorskip("apache_beam", reason="needs apache-beam: see docs/data.md")
