@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from deeplab2_kmax._keras import keras
 from tests import shared
 from tests.parity import losses, networks, postprocess
 
@@ -26,7 +25,7 @@ the column gives the largest root mean square of the differences, in standard de
 the slow tests hold below {rms:g} ({gain:g} for `kmax_resnet50_gain2` behind its first assignment: one pixel that
 changes its cluster there moves everything that follows).
 
-Written by `python -m tests.parity.table` with TensorFlow {tensorflow}, Keras {keras}, on {machine}.
+Written by `python -m tests.parity.table` with TensorFlow {tensorflow} on {machine}.
 
 | case | outputs | nearest its limit | error | tolerance | eager: share of the tolerance | XLA | bfloat16, rms |
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |
@@ -81,7 +80,6 @@ def main() -> None:
         rms=test_networks.BFLOAT16_RMS,
         gain=max(test_networks.BFLOAT16_RMS_AFTER_ASSIGNMENT.values()),
         tensorflow=tf.__version__,
-        keras=keras.__version__,
         machine=platform.machine(),
     )
     for line in _lines():
