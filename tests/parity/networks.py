@@ -35,6 +35,8 @@ class Case(NamedTuple):
     run: Callable[[Any, dict[str, tf.Tensor]], Tensors]  # network, inputs
     # In training: (network, inputs) -> outputs named train_*; None where the case has none.
     train: Callable[[Any, dict[str, tf.Tensor]], Tensors] | None = None
+    # (outputs, inputs) -> outputs made from them, always eagerly.
+    after: Callable[[Tensors, Tensors], Tensors] | None = None
 
 
 class Row(NamedTuple):
@@ -67,6 +69,8 @@ def measure(case: Case, mode: str, *, training: bool = False) -> list[Row]:
             case.load(network, shared.write_checkpoint(case.name, pathlib.Path(folder, f"live_{live}"), live=live))
             prefix = "live_" if live else ""
             found = {prefix + name: value for name, value in call().items()}
+            if case.after is not None:
+                found.update(case.after(found, inputs))
             rows += [_row(manifest, arrays, name, value) for name, value in found.items() if name in arrays]
         if training and case.train is not None:
             trained = tf.function(functools.partial(case.train, network, inputs))()
@@ -202,10 +206,15 @@ def _kmax(model: kmax_deeplab.KMaXDeepLab, inputs: Tensors) -> Tensors:
     found["pixel_space_mask_logits"] = output.prediction.mask_logits
     found["pixel_space_normalized_feature"] = _every(output.prediction.pixel_features, 1, 2, 2, 1)
     found["semantic_logits"] = _every(output.semantic_logits, 1, 2, 2, 1)
-    # The most likely class of every pixel depends on no threshold.
-    postprocess = mask_merging.build(evaluator_pb2.EvaluatorOptions(), COCO_CLASSES)
-    found["semantic_pred"] = postprocess(output.prediction, tuple(inputs["image"].shape[1:3])).semantic
     return found
+
+
+def _labels(found: Tensors, inputs: Tensors) -> Tensors:
+    """The most likely class of every pixel, which depends on no threshold. Its loop over images is none of XLA's."""
+    logits = (found["transformer_class_logits"], found["pixel_space_mask_logits"])
+    prediction = structures.MaskPrediction(*logits, pixel_features=tf.zeros([1]))
+    postprocess = mask_merging.build(evaluator_pb2.EvaluatorOptions(), COCO_CLASSES)
+    return {"semantic_pred": postprocess(prediction, tuple(inputs["image"].shape[1:3])).semantic}
 
 
 def _transformer_decoder(model: kmax_deeplab.KMaXDeepLab, inputs: Tensors) -> Tensors:
@@ -312,8 +321,8 @@ CASES = [
         batchnorm_epsilon=1e-5,
         moving_means=("blocks/0/norm", "blocks/4/depthwise/norm", "blocks/9/project/norm"),
     ),
-    Case("kmax_resnet50", coco_model, _load, _kmax),
-    Case("kmax_resnet50_gain2", coco_model, _load, _kmax),
+    Case("kmax_resnet50", coco_model, _load, _kmax, after=_labels),
+    Case("kmax_resnet50_gain2", coco_model, _load, _kmax, after=_labels),
     Case("kmax_transformer_decoder", coco_model, _load_transformer_decoder, _transformer_decoder),
     Case("dual_path_transformer", _dual_paths, _load_dual_paths, _run_dual_paths),
 ]
