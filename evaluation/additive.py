@@ -162,7 +162,7 @@ class ImageMetric(AdditiveMetric):
 
     def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
         """Two maps [H, W] int32 -> name of a state: what to add."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _image().")
 
 
 def ratio(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:

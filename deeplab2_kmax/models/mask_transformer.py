@@ -57,7 +57,7 @@ class MaskTransformer(keras.Model):
 
     def decode(self, features: Any, training: bool | None) -> structures.MaskTransformerOutput:
         """The prediction from what the backbone gave; in training the auxiliary ones too, each on its own grid."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define decode().")
 
     def semantic_features(self, features: Any) -> tf.Tensor:
         """What the semantic head reads where there is no semantic decoder."""
