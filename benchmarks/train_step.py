@@ -45,6 +45,13 @@ model_options {
   max_deeplab { kmax { recompute_pixel_decoder: true recompute_transformer_decoder: true recompute_heads: true } }
 }
 """
+# What holds most and costs least to compute again.
+_RECOMPUTE_EARLY = """
+model_options {
+  backbone { recompute_stages: [1, 2, 3] }
+  max_deeplab { kmax { recompute_heads: true } }
+}
+"""
 _ACCUMULATION = "trainer_options { solver_options { gradient_accumulation_steps: 2 } }"
 # What each variant adds to the config. Ratios are to the first. A step with accumulation takes two batches.
 VARIANTS = {
@@ -52,6 +59,7 @@ VARIANTS = {
     "bfloat16": (_BFLOAT16,),
     "recompute": (_RECOMPUTE,),
     "bfloat16_recompute": (_BFLOAT16, _RECOMPUTE),
+    "bfloat16_recompute_early": (_BFLOAT16, _RECOMPUTE_EARLY),
     "accumulation": (_ACCUMULATION,),
     "bfloat16_recompute_accumulation": (_BFLOAT16, _RECOMPUTE, _ACCUMULATION),
 }

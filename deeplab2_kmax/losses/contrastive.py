@@ -15,7 +15,7 @@ from deeplab2_kmax.matching import similarity
 
 TEMPERATURE = 0.3
 _IMPOSSIBLE = -99999.0  # Logit of masks that do not exist.
-_ROWS = 512  # Samples whose products with all others are computed at a time.
+_ROWS = 1024  # Samples whose products with as many others are computed at a time.
 
 
 def to_masks(
@@ -55,7 +55,7 @@ def between_pixels(features: tf.Tensor, rows: tf.Tensor, num_rows: int, *, top_k
     minus the mean over the mask's, so no [B, k, k] target is ever made.
 
     Args:
-        features: [B, k, D] float32, those of the sampled pixels.
+        features: [B, k, D] float32, unit length, those of the sampled pixels.
         rows: [B, k] int32, the ground-truth mask of each sample, -1 for none; those serve as negatives only.
         num_rows: M, more than any row.
         top_k_percent: the share of the hardest samples that is kept.
@@ -75,35 +75,53 @@ def between_pixels(features: tf.Tensor, rows: tf.Tensor, num_rows: int, *, top_k
 def _log_sum_exp_of_products(features: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """log(sum_j exp(f_i . f_j / TEMPERATURE)): [B, k, D] -> [B, k], without keeping [B, k, k] for the gradient.
 
-    A block of rows at a time, so that their products stay in the processor's cache.
+    The products are symmetric, so that blocks on and above the diagonal do, each small enough for the processor's
+    cache. For features of unit length their exponentials cannot overflow; what they are divided by keeps them near 1
+    for features of any one length.
     """
-    # The gradient computes the products again. It scales the other factor, so that graph optimisation does not find
-    # the two equal and keep the first ones after all.
-    scaled = features / TEMPERATURE
+    # Products are at most the largest square, by Cauchy and Schwarz.
+    largest = tf.reduce_max(tf.reduce_sum(features**2, axis=-1), axis=-1)[:, None, None] / TEMPERATURE
+    blocks = _split(features)
 
-    def forward(rows: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_logsumexp(tf.matmul(rows, scaled, transpose_b=True), axis=-1)
+    scaled = [block / TEMPERATURE for block in blocks]
 
-    result = _by_blocks(forward, features)
+    def exponentials(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+        return tf.exp(tf.matmul(rows, columns, transpose_b=True) - largest)
+
+    sums: list[list[tf.Tensor]] = [[] for _ in blocks]
+    for row, column in _upper_triangle(len(blocks)):
+        values = exponentials(scaled[row], blocks[column])
+        sums[row].append(tf.reduce_sum(values, axis=2))
+        if row != column:
+            sums[column].append(tf.reduce_sum(values, axis=1))
+    result = tf.math.log(tf.concat([tf.add_n(parts) for parts in sums], axis=1)) + largest[..., 0]
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        def backward(rows: tf.Tensor, row_result: tf.Tensor, row_upstream: tf.Tensor) -> tf.Tensor:
-            products = tf.matmul(rows, features, transpose_b=True)
-            # The products are symmetric: each counts in the sum of its row and in that of its column.
-            shares = tf.exp(products - row_result[..., None]) * row_upstream[..., None]
-            shares += tf.exp(products - result[:, None]) * upstream[:, None]
-            return tf.matmul(shares, scaled)
-
-        return _by_blocks(backward, scaled, result, upstream)
+        # The exponentials are computed again, not before they are needed. The other factor is the scaled one, so that
+        # graph optimisation does not find the two equal and keep the first ones after all.
+        with tf.control_dependencies([upstream]):
+            again = [tf.identity(block) for block in blocks]
+        # A product counts in the sum of its row and in that of its column.
+        shares = _split(upstream * tf.exp(largest[..., 0] - result))
+        parts: list[list[tf.Tensor]] = [[] for _ in blocks]
+        for row, column in _upper_triangle(len(blocks)):
+            weights = exponentials(again[row], scaled[column]) * (shares[row][:, :, None] + shares[column][:, None])
+            parts[row].append(tf.matmul(weights, scaled[column]))
+            if row != column:
+                parts[column].append(tf.matmul(weights, scaled[row], transpose_a=True))
+        return tf.concat([tf.add_n(each) for each in parts], axis=1)
 
     return result, gradient
 
 
-def _by_blocks(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
-    """`function` of _ROWS rows after the other of tensors [B, k, ...], concatenated; of all at once if k is unknown."""
-    num_rows = tensors[0].shape[1]
+def _upper_triangle(size: int) -> list[tuple[int, int]]:
+    return [(row, column) for row in range(size) for column in range(row, size)]
+
+
+def _split(values: tf.Tensor) -> list[tf.Tensor]:
+    """[B, k, ...] as blocks of _ROWS, the last one smaller; as one block if k is unknown."""
+    num_rows = values.shape[1]
     if num_rows is None or num_rows <= _ROWS:
-        return function(*tensors)
+        return [values]
     sizes = [_ROWS] * (num_rows // _ROWS) + ([num_rows % _ROWS] if num_rows % _ROWS else [])
-    blocks = zip(*(tf.split(tensor, sizes, axis=1) for tensor in tensors))
-    return tf.concat([function(*block) for block in blocks], axis=1)
+    return tf.split(values, sizes, axis=1)
