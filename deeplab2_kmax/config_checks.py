@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 from deeplab2_kmax import config_modes, config_values
-from deeplab2_kmax.checkpoints import sources
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2, trainer_pb2
 
@@ -141,6 +140,8 @@ def _check_backbone(options: model_pb2.ModelOptions.BackboneOptions, found: Find
 
 def _check_start(options: model_pb2.ModelOptions, found: Findings) -> None:
     """The weights that training starts from."""
+    from deeplab2_kmax.checkpoints import sources
+
     written_by, formats = options.backbone.pretrained_format, {source.format for source in sources.SOURCES}
     if written_by and written_by not in formats:
         path = "model_options.backbone.pretrained_format"
@@ -299,8 +300,13 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
             found.warnings.append(f"model_options.max_deeplab.{owner}.{field} is not used with {switch}: false")
     if config.eval_dataset_options.HasField("augmentations"):
         found.warnings.append("eval_dataset_options.augmentations is not used: evaluation does not augment")
-    if model.HasField("max_deeplab") and not is_kmax(model) and len(evaluator.eval_scales) > 1:
-        found.problem("evaluator_options.eval_scales", "one scale at most with max_deeplab", evaluator.eval_scales)
+    if not evaluator.save_raw_predictions:
+        for name in ("raw_formats", "raw_panoptic_format"):
+            if name in (field.name for field, _ in evaluator.ListFields()):
+                found.warnings.append(f"evaluator_options.{name} is not used without save_raw_predictions: true")
+    if evaluator.HasField("best_checkpoint_higher_is_better") and not evaluator.best_checkpoint_metric:
+        name = "evaluator_options.best_checkpoint_higher_is_better"
+        found.warnings.append(f"{name} is not used without best_checkpoint_metric")
     if not is_kmax(model) and not is_max(model):
         return
     family = "kMaX-DeepLab" if is_kmax(model) else "MaX-DeepLab"

@@ -243,6 +243,11 @@ def test_program_says_what_is_wrong_in_one_line_from_any_folder(tmp_path):
     assert "unknown field 'sed' in TrainerOptions; nearest: seed" in done.stderr
 
 
+def test_a_bad_config_is_found_before_tensorflow_loads():
+    code = "import sys, deeplab2_kmax.config; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=shared.ROOT, check=True)
+
+
 def test_program_refuses_unknown_flags_in_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         config.main([str(COCO), "--overide=x"])
