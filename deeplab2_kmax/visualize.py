@@ -112,17 +112,30 @@ def resize_nearest(values: Array, size: tuple[int, int]) -> Array:
     return values[rows.astype(int)[:, None], columns.astype(int)]
 
 
-def draw_names(picture: Array, ids: Array, names: dict[int, str], *, min_area: int = 400) -> Array:
-    """Writes `names[id]` into every segment of `ids` [H, W] that is large enough, near its middle."""
+def draw_names(
+    picture: Array, ids: Array, names: dict[int, str], *, min_area: int = 400, font_size: float = 10
+) -> Array:
+    """Writes `names[id]` into every segment of `ids` [H, W] that is large enough, near its middle.
+
+    Where two names would cover each other, only that of the larger segment is written.
+    """
     canvas = Image.fromarray(np.ascontiguousarray(picture))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default()
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(font_size)
     ids = np.asarray(ids)
-    for segment, area in zip(*np.unique(ids, return_counts=True)):
+    stroke = max(1, round(font_size / 8))
+    written: list[tuple[float, float, float, float]] = []
+    for segment, area in sorted(zip(*np.unique(ids, return_counts=True)), key=lambda found: -found[1]):
         name = names.get(int(segment))
         if not name or area < min_area:
             continue
         y, x = _inner_point(ids == segment)
-        draw.text((x, y), name, font=font, fill="white", anchor="mm", stroke_width=1, stroke_fill="black")
+        left, top, right, bottom = draw.textbbox((x, y), name, font=font, anchor="mm", stroke_width=stroke)
+        shift = max(0, -left) or min(0, canvas.width - right)  # into the picture
+        box = (left + shift, top, right + shift, bottom)
+        if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in written):
+            continue
+        written.append(box)
+        draw.text((x + shift, y), name, font=font, fill="white", anchor="mm", stroke_width=stroke, stroke_fill="black")
     return np.asarray(canvas)
 
 
@@ -153,7 +166,7 @@ def _recolor(ids: Array, colors: dict[int, tuple[int, int, int]]) -> Array:
 def _inner_point(mask: Array) -> tuple[int, int]:
     """(y, x) of a pixel well inside a mask: the middle of the longest run in the row nearest the centre of mass."""
     ys, _ = np.nonzero(mask)
-    y = int(np.median(ys))
+    y = int(ys[(len(ys) - 1) // 2])  # the median row; of two with others between them the upper one
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask[y].astype(np.int8), [0]])))
     starts, ends = edges[::2], edges[1::2]
     longest = int(np.argmax(ends - starts))

@@ -53,6 +53,20 @@ def test_names_are_written_inside_their_segment():
     np.testing.assert_array_equal(visualize.draw_names(black, ids, {2: "car"}, min_area=5000), black)
 
 
+def test_names_do_not_cover_each_other():
+    ids = np.full((40, 60), 1)
+    ids[20:22] = 2
+    black = np.zeros((40, 60, 3), np.uint8)
+    alone = visualize.draw_names(black, ids, {1: "wall"}, min_area=1)
+    np.testing.assert_array_equal(visualize.draw_names(black, ids, {1: "wall", 2: "line"}, min_area=1), alone)
+    assert visualize.draw_names(black, ids, {2: "line"}, min_area=1).any()
+    # A name that is too wide at the border moves into the picture.
+    at_border = np.zeros((40, 60), int)
+    at_border[:, :4] = 1
+    written = visualize.draw_names(black, at_border, {1: "wall"}, min_area=1, font_size=14)
+    assert not written[:, 0].any(axis=-1).all() and written[:, 20].any()
+
+
 def test_legend_and_nearest_resize():
     strip = visualize.legend([("road", (1, 2, 3)), ("sky", (4, 5, 6))], height=30)
     assert strip.shape == (30, 340, 3)

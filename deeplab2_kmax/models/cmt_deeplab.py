@@ -10,35 +10,18 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab2_kmax import structures
-from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, kmeans_attention
-from deeplab2_kmax.layers import norm as norms
-from deeplab2_kmax.models import kmax_deeplab, mask_transformer
+from deeplab2_kmax.layers import kmeans_attention
+from deeplab2_kmax.models import building, kmax_deeplab, mask_transformer
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.transformer_decoders import clusters
 from deeplab2_kmax.transformer_decoders import cmt as transformer_decoders
 
 # Levels of the pixel decoder that have transformer layers: strides 32, 16 and 8.
 _CLUSTERED_LEVELS = 3
 
 
-def build(
-    options: model_pb2.ModelOptions,
-    backbone: keras.Model,
-    *,
-    classes: structures.MaskClasses,
-    norm: norms.Norm,
-    activation: str | activations.Activation = "gelu",
-    postprocess: mask_transformer.Postprocess | None = None,
-) -> CMTDeepLab:
+def build(options: model_pb2.ModelOptions, kit: building.Kit) -> CMTDeepLab:
     """Builds the model that `options.max_deeplab` describes around a backbone, with the sizes of its `kmax`.
-
-    Args:
-        options: model options; the backbone's own are not read.
-        backbone: image in [-1, 1] -> Pyramid.
-        classes: what the outputs of the class head mean.
-        norm: factory of the norms outside the backbone.
-        activation: of everything outside the backbone.
-        postprocess: turns predictions into label maps in inference, None for predictions alone.
 
     Raises:
         ValueError: an option has no meaning here.
@@ -46,17 +29,17 @@ def build(
     sizes, own = options.max_deeplab.kmax, options.max_deeplab.cmt
     if options.max_deeplab.HasField("remax"):
         raise ValueError("max_deeplab.remax trains kMaX-DeepLab: remove it or max_deeplab.cmt.")
-    shared: dict[str, Any] = {"norm": norm, "activation": activations.get(activation)}
-    make_predictor = mask_transformer.make_predictor(options, classes, **shared)
+    shared = kit.shared("gelu")
+    make_predictor = mask_transformer.make_predictor(options, kit.classes, **shared)
     pixel_decoder = kmax_deeplab.pixel_decoder(options.max_deeplab, **shared)
     return CMTDeepLab(
-        backbone=backbone,
+        backbone=kit.backbone,
         pixel_decoder=pixel_decoder,
         transformer_decoder=transformer_decoders.CMTTransformerDecoder(
             sizes.num_mask_slots or 128,
             pixel_channels=pixel_decoder.channels,
             make_predictor=make_predictor,
-            blocks=tuple(sizes.transformer_decoder_blocks) or transformer_decoders.BLOCKS,
+            blocks=tuple(sizes.transformer_decoder_blocks) or clusters.BLOCKS,
             cluster_channels=sizes.cluster_channels,
             references=own.reference_masks,
             recompute=sizes.recompute_transformer_decoder,
@@ -71,7 +54,7 @@ def build(
         semantic_decoder=mask_transformer.semantic_decoder(options, recompute=sizes.recompute_heads, **shared),
         semantic_head=mask_transformer.semantic_head(options, recompute=sizes.recompute_heads, **shared),
         normalize_auxiliary_features=sizes.normalize_auxiliary_features,
-        postprocess=postprocess,
+        postprocess=kit.postprocess,
     )
 
 
@@ -93,10 +76,10 @@ class CMTDeepLab(mask_transformer.MaskTransformer):
             reference_masks=tuple(step.references for step in steps if step.references is not None),
         )
 
-    @mask_transformer.plain_python
+    @building.plain_python
     def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         """The cluster that every pixel belongs to most in each layer, [B, h, w] int32. Inference."""
-        _, _, steps = self._cluster(self.backbone(mask_transformer.normalize(images), training=False), training=False)
+        _, _, steps = self._cluster(self.backbone(building.normalize(images), training=False), training=False)
         return [kmeans_attention.assign(step.prediction.mask_logits) for step in steps]
 
     def _cluster(

@@ -12,9 +12,10 @@ from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
-from deeplab2_kmax.models import mask_transformer
+from deeplab2_kmax.models import building, mask_transformer
 from deeplab2_kmax.pixel_decoders import kmax as pixel_decoders
 from deeplab2_kmax.protos import model_pb2
+from deeplab2_kmax.transformer_decoders import clusters
 from deeplab2_kmax.transformer_decoders import kmax as transformer_decoders
 
 # Chance to keep a residual update of the transformer decoder where the config does not say.
@@ -23,37 +24,21 @@ _KEEP_PROBABILITY = 0.8
 _NUM_RELAXED = 4
 
 
-def build(
-    options: model_pb2.ModelOptions,
-    backbone: keras.Model,
-    *,
-    classes: structures.MaskClasses,
-    norm: norms.Norm,
-    activation: str | activations.Activation = "gelu",
-    postprocess: mask_transformer.Postprocess | None = None,
-) -> KMaXDeepLab:
+def build(options: model_pb2.ModelOptions, kit: building.Kit) -> KMaXDeepLab:
     """Builds the model that `options.max_deeplab` describes around a backbone; unset sizes are the paper's.
-
-    Args:
-        options: model options; the backbone's own are not read.
-        backbone: image in [-1, 1] -> Pyramid.
-        classes: what the outputs of the class head mean.
-        norm: factory of the norms outside the backbone.
-        activation: of everything outside the backbone.
-        postprocess: turns predictions into label maps in inference, None for predictions alone.
 
     Raises:
         ValueError: an option has no meaning here.
     """
     sizes = options.max_deeplab.kmax
-    shared: dict[str, Any] = {"norm": norm, "activation": activations.get(activation)}
-    make_predictor = mask_transformer.make_predictor(options, classes, **shared)
-    blocks = tuple(sizes.transformer_decoder_blocks) or transformer_decoders.BLOCKS
+    shared = kit.shared("gelu")
+    make_predictor = mask_transformer.make_predictor(options, kit.classes, **shared)
+    blocks = tuple(sizes.transformer_decoder_blocks) or clusters.BLOCKS
     make_head = functools.partial(mask_transformer.semantic_head, options, **shared)
     num_blocks = sum(blocks)
     relaxed = _relaxed(options.max_deeplab, num_blocks)
     return KMaXDeepLab(
-        backbone=backbone,
+        backbone=kit.backbone,
         pixel_decoder=pixel_decoder(options.max_deeplab, **shared),
         transformer_decoder=transformer_decoders.KMaXTransformerDecoder(
             sizes.num_mask_slots or 128,
@@ -71,7 +56,7 @@ def build(
         semantic_head=mask_transformer.semantic_head(options, recompute=sizes.recompute_heads, **shared),
         final_semantic_head=make_head() if num_blocks in relaxed else None,
         normalize_auxiliary_features=sizes.normalize_auxiliary_features,
-        postprocess=postprocess,
+        postprocess=kit.postprocess,
     )
 
 
@@ -145,10 +130,10 @@ class KMaXDeepLab(mask_transformer.MaskTransformer):
             block_semantic_logits=tuple(semantic_logits) if any(x is not None for x in semantic_logits) else (),
         )
 
-    @mask_transformer.plain_python
+    @building.plain_python
     def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         """The cluster that every pixel chose in each block of the transformer decoder, [B, h, w] int32. Inference."""
-        pyramid = self.backbone(mask_transformer.normalize(images), training=False)
+        pyramid = self.backbone(building.normalize(images), training=False)
         return [step.assignment for step in self.clusters(pyramid).steps]
 
     def clusters(

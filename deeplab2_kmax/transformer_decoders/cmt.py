@@ -16,13 +16,11 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, attention, conv, reference_masks, resize, shapes, soft_assignment
+from deeplab2_kmax.layers import activations, conv, reference_masks, resize, shapes, soft_assignment
 from deeplab2_kmax.layers import drop_path as drop_paths
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.layers import recompute as recomputation
-
-# Layers on the pixel features of strides 32, 16 and 8.
-BLOCKS = (2, 2, 2)
+from deeplab2_kmax.transformer_decoders import clusters as shared
 
 
 class Residual(enum.Enum):
@@ -48,66 +46,45 @@ class CMTStep(NamedTuple):
     references: tf.Tensor | None  # [B, N, 4]
 
 
-class CMTBlock(keras.layers.Layer):
+class CMTBlock(shared.ClusterBlock):
     """One step of soft clustering, one of self-attention among the centres, a feed-forward network; pixels change too.
 
     pixels [B, h, w, D] un-activated, Clusters -> pixels [B, h, w, D], Clusters, CMTStep.
 
     Args:
         pixel_channels: D.
-        predictor: a heads.masks.MaskPredictor of this layer's own.
         residual: what becomes of the logits of the layer before.
         coordinates: whether pixels and clusters know their places.
         references: whether clusters have reference masks.
-        filters: keys of the self-attention have `filters` channels, values and bottlenecks twice as many.
-        hidden: channels of the feed-forward network.
-        drop_path: chance to leave out each of the updates, drawn separately.
+        Others: as for ClusterBlock.
     """
 
     def __init__(
         self,
         *,
         pixel_channels: int,
-        predictor: Any,
         residual: Residual = Residual.ADD,
         coordinates: bool = True,
         references: bool = True,
         cluster_channels: int = 256,
-        filters: int = 128,
-        hidden: int = 2048,
-        num_heads: int = 8,
         norm: norms.Norm,
         activation: activations.Activation,
         drop_path: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.activation = activation
+        super().__init__(
+            cluster_channels=cluster_channels, norm=norm, activation=activation, drop_path=drop_path, **kwargs
+        )
         self.residual = residual
         self.coordinates = coordinates
-        self.split = [filters, filters, 2 * filters]
-        width = 2 * filters
-        dense, retrieval = conv.DenseNormAct, soft_assignment.Retrieval
-        self.memory_conv1 = dense(width, norm=norm, activation=activation)
-        self.pixel_conv1 = dense(width, norm=norm, activation=activation)
-        self.memory_qkv = dense(4 * filters, norm=norm, kernel_initializer=_scaled(width))
-        self.pixel_value = dense(width, norm=norm, kernel_initializer=_scaled(width))
-        self.predictor = predictor
         self.reference_head = None
         if references:
             small = keras.initializers.TruncatedNormal(stddev=0.01)
             self.reference_head = conv.Dense(4, kernel_initializer=small, dtype="float32")
+        retrieval = soft_assignment.Retrieval
         self.pixel_attention = retrieval(cluster_channels, norm=norm, activation=activation)
         self.clustering = retrieval(cluster_channels, norm=norm)
-        self.memory_attention = attention.MultiHeadAttention(
-            filters, width, num_heads=num_heads, norm=norm, activation=activation
-        )
-        self.memory_conv3 = dense(cluster_channels, norm=norm, gamma=0.0)
-        self.feed_forward = attention.FeedForward(cluster_channels, hidden, norm=norm, activation=activation)
         self.pixel_update = retrieval(pixel_channels, norm=norm, activation=activation)
-        self.clustering_drop_path = drop_paths.DropPath(drop_path)
-        self.memory_drop_path = drop_paths.DropPath(drop_path)
-        self.feed_forward_drop_path = drop_paths.DropPath(drop_path)
         self.pixel_drop_path = drop_paths.DropPath(drop_path)
 
     def build(self, input_shape: Any) -> None:
@@ -132,7 +109,7 @@ class CMTBlock(keras.layers.Layer):
                 memory = tf.concat([memory, places], axis=-1)
         hidden = self.pixel_conv1(hidden, training=training)
         memory = self.memory_conv1(memory, training=training)
-        query, key, value = tf.split(self.memory_qkv(memory, training=training), self.split, axis=-1)
+        query, key, value = self.project(memory, training)
         pixel_value = self.pixel_value(hidden, training=training)
 
         prediction = self.predictor(hidden, memory, memory, training=training)
@@ -152,12 +129,7 @@ class CMTBlock(keras.layers.Layer):
         looks = tf.transpose(soft_assignment.over_pixels(flat), [0, 2, 1])
         update = self.pixel_attention(pixel_value, looks, training=training)
         update += self.clustering(pixel_value, tf.transpose(assignment, [0, 2, 1]), training=training)
-        update = self.clustering_drop_path(update, training=training)
-        attended = self.memory_attention(query, key, value, training=training)
-        attended = self.memory_conv3(attended, training=training)
-        centers = self.activation(centers + update + self.memory_drop_path(attended, training=training))
-        update = self.feed_forward(centers, training=training)
-        centers = self.activation(centers + self.feed_forward_drop_path(update, training=training))
+        centers = self.updated(centers, update, query, key, value, training)
 
         # With the values of the centres as they came, as in MaX-DeepLab's dual path.
         update = tf.reshape(self.pixel_update(value, assignment, training=training), [batch, height, width, channels])
@@ -188,7 +160,7 @@ class CMTTransformerDecoder(keras.layers.Layer):
         *,
         pixel_channels: Sequence[int],
         make_predictor: Callable[[], Any],
-        blocks: Sequence[int] = BLOCKS,
+        blocks: Sequence[int] = shared.BLOCKS,
         cluster_channels: int = 256,
         references: bool = True,
         recompute: bool = False,
@@ -198,14 +170,11 @@ class CMTTransformerDecoder(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if len(blocks) != 3 or min(blocks) < 0 or sum(blocks) == 0:
-            raise ValueError(f"transformer_decoder_blocks has 3 counts, not all 0, but got {list(blocks)}.")
         self.num_clusters = num_clusters
         self.cluster_channels = cluster_channels
         self.references = references
         self.recompute = recompute
-        # Index of the feature that each layer reads.
-        self.levels = [level for level, count in enumerate(blocks) for _ in range(count)]
+        self.levels = shared.levels(blocks)
         self.blocks = [
             CMTBlock(
                 pixel_channels=pixel_channels[level],
@@ -263,7 +232,3 @@ def _recomputed(block: CMTBlock, pixels: tf.Tensor, clusters: Clusters) -> tuple
         return block(pixels, Clusters(*[None if x is None else next(values) for x in clusters]), training=True)
 
     return recomputation.call(step, pixels, *[x for x in clusters if x is not None])
-
-
-def _scaled(inputs: int) -> keras.initializers.Initializer:
-    return keras.initializers.TruncatedNormal(stddev=inputs**-0.5)

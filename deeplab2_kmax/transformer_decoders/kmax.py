@@ -10,13 +10,10 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, attention, conv, kmeans_attention
-from deeplab2_kmax.layers import drop_path as drop_paths
+from deeplab2_kmax.layers import activations, conv, kmeans_attention
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.layers import recompute as recomputation
-
-# Blocks on the pixel features of strides 32, 16 and 8.
-BLOCKS = (2, 2, 2)
+from deeplab2_kmax.transformer_decoders import clusters
 
 
 class ClusterStep(NamedTuple):
@@ -36,55 +33,29 @@ class Clusters(NamedTuple):
     steps: tuple[ClusterStep, ...]  # one per block
 
 
-class KMaXBlock(keras.layers.Layer):
+class KMaXBlock(clusters.ClusterBlock):
     """One k-means step and one self-attention step of the cluster centres, then a feed-forward network.
 
     pixels [B, h, w, D] un-activated, centers [B, N, cluster_channels] -> ClusterStep. With `predict` the block's
     predictor says all it can; without it, in inference, only what the assignment needs.
 
     Args:
-        predictor: a heads.masks.MaskPredictor of this block's own.
         semantic_head: a heads.convolutional.ConvHead that training alone uses (ReMaX), or None.
-        filters: keys have `filters` channels, values and bottlenecks twice as many.
-        hidden: channels of the feed-forward network.
-        drop_path: chance to leave out each of the three updates, drawn separately.
+        Others: as for ClusterBlock.
     """
 
     def __init__(
         self,
         num_clusters: int,
         *,
-        predictor: Any,
         semantic_head: Any = None,
         cluster_channels: int = 256,
-        filters: int = 128,
-        hidden: int = 2048,
-        num_heads: int = 8,
         norm: norms.Norm,
-        activation: activations.Activation,
-        drop_path: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.activation = activation
-        self.split = [filters, filters, 2 * filters]
-        width = 2 * filters
-        dense = conv.DenseNormAct
-        self.memory_conv1 = dense(width, norm=norm, activation=activation)
-        self.pixel_conv1 = dense(width, norm=norm, activation=activation)
-        self.memory_qkv = dense(4 * filters, norm=norm, kernel_initializer=_scaled(width))
-        self.pixel_value = dense(width, norm=norm, kernel_initializer=_scaled(width))
-        self.predictor = predictor
+        super().__init__(cluster_channels=cluster_channels, norm=norm, **kwargs)
         self.semantic_head = semantic_head
         self.kmeans = kmeans_attention.KMeansUpdate(num_clusters, cluster_channels, norm=norm)
-        self.memory_attention = attention.MultiHeadAttention(
-            filters, width, num_heads=num_heads, norm=norm, activation=activation
-        )
-        self.memory_conv3 = dense(cluster_channels, norm=norm, gamma=0.0)
-        self.feed_forward = attention.FeedForward(cluster_channels, hidden, norm=norm, activation=activation)
-        self.kmeans_drop_path = drop_paths.DropPath(drop_path)
-        self.memory_drop_path = drop_paths.DropPath(drop_path)
-        self.feed_forward_drop_path = drop_paths.DropPath(drop_path)
 
     def build(self, input_shape: Any) -> None:
         # Inference calls neither the whole predictor nor the semantic head, but their variables belong to the model.
@@ -99,7 +70,7 @@ class KMaXBlock(keras.layers.Layer):
         centers = tf.cast(centers, pixels.dtype)  # Keras casts the first argument only.
         memory = self.memory_conv1(centers, training=training)
         pixels = self.pixel_conv1(self.activation(pixels), training=training)
-        query, key, value = tf.split(self.memory_qkv(memory, training=training), self.split, axis=-1)
+        query, key, value = self.project(memory, training)
 
         prediction = None
         if predict or training:
@@ -114,12 +85,7 @@ class KMaXBlock(keras.layers.Layer):
         assignment = kmeans_attention.assign(mask_logits)
 
         update = self.kmeans(self.pixel_value(pixels, training=training), assignment, training=training)
-        update = self.kmeans_drop_path(update, training=training)
-        attended = self.memory_attention(query, key, value, training=training)
-        attended = self.memory_conv3(attended, training=training)
-        centers = self.activation(centers + update + self.memory_drop_path(attended, training=training))
-        update = self.feed_forward(centers, training=training)
-        centers = self.activation(centers + self.feed_forward_drop_path(update, training=training))
+        centers = self.updated(centers, update, query, key, value, training)
         return ClusterStep(centers, assignment, prediction, semantic_logits)
 
 
@@ -144,7 +110,7 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         num_clusters: int = 128,
         *,
         make_predictor: Callable[[], Any],
-        blocks: Sequence[int] = BLOCKS,
+        blocks: Sequence[int] = clusters.BLOCKS,
         make_semantic_head: Callable[[], Any] | None = None,
         semantic_blocks: Sequence[int] = (),
         recompute: bool = False,
@@ -155,13 +121,10 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if len(blocks) != 3 or min(blocks) < 0 or sum(blocks) == 0:
-            raise ValueError(f"transformer_decoder_blocks has 3 counts, not all 0, but got {list(blocks)}.")
         self.recompute = recompute
         self.num_clusters = num_clusters
         self.cluster_channels = cluster_channels
-        # Index of the feature that each block reads.
-        self.levels = [level for level, count in enumerate(blocks) for _ in range(count)]
+        self.levels = clusters.levels(blocks)
         self.blocks = [
             KMaXBlock(
                 num_clusters,
@@ -196,7 +159,3 @@ class KMaXTransformerDecoder(keras.layers.Layer):
         class_features = self.class_projection(centers, training=training)
         mask_features = self.mask_projection(centers, training=training)
         return Clusters(class_features, mask_features, tuple(steps))
-
-
-def _scaled(inputs: int) -> keras.initializers.Initializer:
-    return keras.initializers.TruncatedNormal(stddev=inputs**-0.5)

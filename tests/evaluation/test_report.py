@@ -78,10 +78,11 @@ def test_everything_is_there(tmp_path):
     assert all(source.startswith("data:image/") for source in page.pictures)
     # Nothing is loaded from elsewhere.
     assert "http" not in text.replace("http-equiv", "") and "<script" not in text
-    # The table sorts by PQ; what did not occur comes last.
+    # The table sorts by PQ; what did not occur stands below.
     table = page.texts.index("Kind")
     names = ["car <1>", "road", "train"]
     assert sorted(names, key=lambda name: page.texts.index(name, table)) == names
+    assert page.texts.index("train", table) == page.texts.index("Do not occur:", table) + 1
 
 
 def test_empty_sections_are_left_out(tmp_path):
