@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import platform
+import resource
+import sys
 
 import tensorflow as tf
 
@@ -23,7 +25,7 @@ def run(repeats: int = 10) -> dict:
         milliseconds = timing.median_ms(lambda: product(left, right)[0, 0].numpy(), repeats)  # noqa: B023
         speeds[f"matmul_{dtype.name}_gflops"] = round(2.0 * _SIZE**3 / milliseconds / 1e6, 1)
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -32,10 +34,20 @@ def run(repeats: int = 10) -> dict:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     information = pathlib.Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of Linux also counts the parent's memory, from before the program was loaded
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-from benchmarks import timing
+from benchmarks import machine, timing
 from deeplab2_kmax import config as configs
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.postprocess import mask_merging
@@ -72,7 +71,7 @@ def _network_ms(checkpoint: str, precision: str, repeats: int) -> float:
     model = network.load_model(config, checkpoint, precision=precision)
     predict = tf.function(network.Network(model, config).predict, autograph=False)
     images = tf.constant(_image(SIZE)[np.newaxis], tf.float32)
-    return timing.median_ms(lambda: predict(images)[0].mask_logits[0, 0, 0].numpy(), repeats)
+    return timing.median_ms(lambda: predict(images)["pixel_space_mask_logits"][0, 0, 0].numpy(), repeats)
 
 
 def _postprocess_ms(repeats: int) -> float:
@@ -124,16 +123,8 @@ def _child(what: str, path: str, repeats: int) -> dict[str, float]:
     image = tf.constant(_image(LARGE_SIZE if what == "memory" else SIZE))
     milliseconds = timing.median_ms(lambda: function(input_tensor=image)["panoptic_pred"].numpy(), repeats)
     if what == "memory":
-        return {"image_ms": milliseconds, "peak_memory_mb": round(_peak_memory_mb())}
+        return {"image_ms": milliseconds, "peak_memory_mb": round(machine.peak_megabytes())}
     return {"image_ms": milliseconds, "load_s": round(loaded, 2)}
-
-
-def _peak_memory_mb() -> float:
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of Linux also counts the parent's memory, from before the program was loaded
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1000
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-BENCHMARKS = ("import_time", "matching", "metrics", "data_pipeline", "prediction", "train_step")
+BENCHMARKS = (
+    "import_time",
+    "matching",
+    "metrics",
+    "saved_predictions",
+    "data_pipeline",
+    "prediction",
+    "center_grouping",
+    "train_step",
+)
 
 
 def collect(names: list[str], *, repeats: int, timeout: int) -> dict:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deeplab2_kmax.config import load as load_config
     from deeplab2_kmax.models.outputs import deeplab2_outputs
     from deeplab2_kmax.serving.predictor import Predictor
-    from deeplab2_kmax.structures import MaskPrediction, MaskTransformerOutput, PanopticMaps, Pyramid
+    from deeplab2_kmax.structures import DeepLabOutput, MaskPrediction, MaskTransformerOutput, PanopticMaps, Pyramid
 
 _PUBLIC = {  # name: (module, name there)
     "build_backbone": ("architectures", "build_backbone"),
@@ -35,6 +35,7 @@ _PUBLIC = {  # name: (module, name there)
     "load_deeplab2_checkpoint": ("checkpoints.restore", "load_deeplab2_checkpoint"),
     "load_initial_checkpoint": ("checkpoints.restore", "load_initial"),
     "load_pretrained": ("checkpoints.pretrained", "load_pretrained"),
+    "DeepLabOutput": ("structures", "DeepLabOutput"),
     "MaskPrediction": ("structures", "MaskPrediction"),
     "MaskTransformerOutput": ("structures", "MaskTransformerOutput"),
     "PanopticMaps": ("structures", "PanopticMaps"),
@@ -43,6 +44,7 @@ _PUBLIC = {  # name: (module, name there)
 }
 
 __all__ = [
+    "DeepLabOutput",
     "MaskPrediction",
     "MaskTransformerOutput",
     "PanopticMaps",

@@ -15,10 +15,21 @@ from deeplab2_kmax.backbones import BACKBONES
 from deeplab2_kmax.backbones import max_deeplab as dual_path_backbones
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.layers import norm as norms
-from deeplab2_kmax.losses import mask_transformer
-from deeplab2_kmax.models import cmt_deeplab, kmax_deeplab, max_deeplab
+from deeplab2_kmax.losses import mask_transformer, pixel_terms
+from deeplab2_kmax.models import (
+    building,
+    cmt_deeplab,
+    deeplab,
+    deeplab_v3,
+    deeplab_v3_plus,
+    kmax_deeplab,
+    max_deeplab,
+    panoptic_deeplab,
+    passes,
+)
 from deeplab2_kmax.models import mask_transformer as mask_transformers
-from deeplab2_kmax.postprocess import mask_merging
+from deeplab2_kmax.postprocess import center_grouping, mask_merging
+from deeplab2_kmax.postprocess import semantic as semantic_maps
 from deeplab2_kmax.protos import config_pb2, model_pb2, trainer_pb2
 
 
@@ -31,6 +42,22 @@ class Architecture(NamedTuple):
     tasks: tuple[str, ...]  # what evaluation scores
 
 
+def _kit(
+    config: config_pb2.ExperimentOptions,
+    dataset: datasets.Dataset,
+    postprocess: Callable[..., Any] | None,
+    **backbone_sizes: Any,
+) -> building.Kit:
+    norm = _norm(config.trainer_options.solver_options)
+    classes = dataset.mask_classes()
+    return building.Kit(
+        _backbone(config.model_options.backbone, norm=norm, **backbone_sizes),
+        classes,
+        norm,
+        postprocess(config.evaluator_options, classes) if postprocess is not None else None,
+    )
+
+
 def _mask_transformer(
     build: Callable[..., mask_transformers.MaskTransformer],
     config: config_pb2.ExperimentOptions,
@@ -39,17 +66,9 @@ def _mask_transformer(
     postprocess: bool,
     backbone_sizes: Callable[[model_pb2.ModelOptions], dict[str, Any]] | None = None,
 ) -> mask_transformers.MaskTransformer:
-    classes = dataset.mask_classes()
-    norm = _norm(config.trainer_options.solver_options)
-    options = config.model_options
-    sizes = backbone_sizes(options) if backbone_sizes else {}
-    return build(
-        options,
-        _backbone(options.backbone, norm=norm, **sizes),
-        classes=classes,
-        norm=norm,
-        postprocess=mask_merging.build(config.evaluator_options, classes) if postprocess else None,
-    )
+    sizes = backbone_sizes(config.model_options) if backbone_sizes else {}
+    kit = _kit(config, dataset, mask_merging.build if postprocess else None, **sizes)
+    return build(config.model_options, kit)
 
 
 def _mask_transformer_loss(
@@ -69,10 +88,44 @@ def _mask_transformer_row(build: Callable[..., mask_transformers.MaskTransformer
     )
 
 
+def _deeplab(
+    build: Callable[..., deeplab.DeepLab],
+    config: config_pb2.ExperimentOptions,
+    dataset: datasets.Dataset,
+    *,
+    postprocess: bool,
+    finds_instances: bool,
+) -> deeplab.DeepLab:
+    merging = center_grouping.build if finds_instances else semantic_maps.build
+    evaluator = config.evaluator_options
+    return build(
+        config.model_options,
+        _kit(config, dataset, merging if postprocess else None),
+        passes=passes.make(evaluator.eval_scales, add_mirrored=evaluator.add_flipped_images),
+    )
+
+
+def _pixel_loss(config: config_pb2.ExperimentOptions, dataset: datasets.Dataset) -> pixel_terms.PixelLoss:
+    return pixel_terms.PixelLoss(config.trainer_options.loss_options, dataset.ignore_label)
+
+
+def _deeplab_row(build: Callable[..., deeplab.DeepLab], *, finds_instances: bool) -> Architecture:
+    return Architecture(
+        functools.partial(_deeplab, build, finds_instances=finds_instances),
+        _pixel_loss,
+        targets=("semantic", "centers") if finds_instances else ("semantic",),
+        tasks=("panoptic", "semantic") if finds_instances else ("semantic",),
+    )
+
+
 ARCHITECTURES = {
     "kmax_deeplab": _mask_transformer_row(kmax_deeplab.build),
     "cmt_deeplab": _mask_transformer_row(cmt_deeplab.build),
     "max_deeplab": _mask_transformer_row(max_deeplab.build, backbone_sizes=max_deeplab.memory_sizes),
+    "deeplab_v3": _deeplab_row(deeplab_v3.build, finds_instances=False),
+    "deeplab_v3_plus": _deeplab_row(deeplab_v3_plus.build, finds_instances=False),
+    "panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=True),
+    "semantic_panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=False),  # no instance branch
 }
 
 
@@ -89,6 +142,8 @@ def name_of(model_options: model_pb2.ModelOptions) -> str:
     backbone = model_options.backbone.name.lower()
     if message == "max_deeplab" and backbone.startswith("kmax_"):
         name = "cmt_deeplab" if model_options.max_deeplab.HasField("cmt") else "kmax_deeplab"
+    elif message == "panoptic_deeplab" and not model_options.panoptic_deeplab.instance.enable:
+        name = "semantic_panoptic_deeplab"
     elif message == "max_deeplab" and backbone not in dual_path_backbones.VARIANTS:
         raise ValueError(
             f"model_options.max_deeplab takes the backbones {', '.join(dual_path_backbones.VARIANTS)} and those whose "

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from deeplab2_kmax import config_checks, config_modes, config_text, config_values, registry
+from deeplab2_kmax import config_checks, config_deeplab, config_modes, config_text, config_values, registry
 from deeplab2_kmax.config_text import ConfigError
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
@@ -61,6 +61,7 @@ def load(
     expand(config, variables or {})
     try:
         _fill_kmax_defaults(config)
+        config_deeplab.fill_pool_sizes(config)
         check(config)
         if config.model_options.backbone.HasField("name"):
             config.model_options.backbone.name = config.model_options.backbone.name.lower()

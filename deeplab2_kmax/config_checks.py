@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from deeplab2_kmax import config_modes, config_values
+from deeplab2_kmax import config_deeplab, config_modes, config_values
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, model_pb2, trainer_pb2
 
@@ -46,6 +46,8 @@ def check(config: config_pb2.ExperimentOptions, mode: str | None = None, *, num_
     _check_model(config.model_options, found)
     if config.model_options.max_deeplab.HasField("remax"):
         _check_remax(config, found)
+    if config_deeplab.is_deeplab(config.model_options):
+        config_deeplab.check(config, found)
     _check_solver(config.trainer_options, found)
     for name in ("train_dataset_options", "eval_dataset_options"):
         if config.HasField(name):
@@ -314,13 +316,8 @@ def _warn_of_ignored(config: config_pb2.ExperimentOptions, found: Findings) -> N
     for path, harmless in config_values.IGNORED_BY_KMAX.items():
         if is_max(model) and path.startswith("model_options.backbone."):
             continue
-        message: Any = config
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            message = getattr(message, parent)
-        value = getattr(message, leaf)
-        given = len(value) > 0 if config_values.is_repeated(value) else message.HasField(leaf)
-        if given and (harmless is None or (list(value) if config_values.is_repeated(value) else value) != harmless):
+        value = config_values.given(config, path)
+        if value is not None and (list(value) if config_values.is_repeated(value) else value) != harmless:
             found.warnings.append(f"{path} is not used by {family} ({name})")
     if model.backbone.pretrained_weights and is_max(model):
         path = "model_options.backbone.pretrained_weights"

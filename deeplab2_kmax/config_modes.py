@@ -58,8 +58,6 @@ def check_mode(config: config_pb2.ExperimentOptions, mode: str, num_replicas: in
                 _check_files(section, data, found)
                 if config.model_options.HasField("max_deeplab") and data.decode_groundtruth_label:
                     _check_masks(section, data, found)
-    if "eval" in mode and config.eval_dataset_options.batch_size != 1:
-        found.problem("eval_dataset_options.batch_size", "1 (evaluation)", config.eval_dataset_options.batch_size)
     if not found.problems:  # last, because it imports everything
         from deeplab2_kmax import architectures
         from deeplab2_kmax.backbones import BACKBONES

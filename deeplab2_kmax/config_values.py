@@ -54,6 +54,11 @@ CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
     ("SingleLossOptions", "name"): ("", "softmax_cross_entropy", "l1", "mse", "depth_loss"),
     ("EvaluatorOptions", "raw_panoptic_format"): ("two_channel_png", "three_channel_png", "two_channel_numpy_array"),
     ("EvaluatorOptions", "transformer_post_processing"): ("pixelwise", "maskwise"),
+    ("EvaluatorOptions", "raw_formats"): ("deeplab2", "coco", "cityscapes", "step"),
+    ("EvaluatorOptions", "more_metrics"): (
+        *("panoptic", "boundary_panoptic", "next_frame_panoptic", "instance", "parsing_covering", "semantic"),
+        *("video_panoptic", "step", "depth_video_panoptic", "depth_step", "depth", "normals"),
+    ),
     ("DatasetOptions", "cameras_to_use"): ("side_left", "front_left", "front", "front_right", "side_right", "panorama"),
     ("AugmentationOptions", "autoaugment_policy_name"): (
         "",
@@ -168,11 +173,10 @@ LOSS_NAMES = {  # the one name a loss can have; the other losses have none
 # Fields that DeepLab2's kMaX-DeepLab reads over, and the one value that changes nothing.
 IGNORED_BY_KMAX: dict[str, Any] = {
     "model_options.backbone.drop_path_schedule": "linear",
-    "evaluator_options.add_flipped_images": False,
-    "evaluator_options.eval_scales": [1.0],
     "evaluator_options.center_score_threshold": None,
     "evaluator_options.nms_kernel": None,
     "evaluator_options.keep_k_centers": None,
+    "evaluator_options.merge_as_compiled_kernel": None,
     "trainer_options.loss_options.center_loss": None,
     "trainer_options.loss_options.regression_loss": None,
     "trainer_options.loss_options.motion_loss": None,
@@ -255,6 +259,17 @@ def fields(message: Message, path: str = "") -> Iterator[tuple[str, Message, str
             yield from fields(value, here)
         else:
             yield here, message, field.name, value
+
+
+def given(config: Message, path: str) -> Any:
+    """The value of the field at a path such as "model_options.decoder.feature_key", None where it is not set."""
+    *parents, leaf = path.split(".")
+    message: Any = config
+    for parent in parents:
+        message = getattr(message, parent)
+    value = getattr(message, leaf)
+    is_given = len(value) > 0 if is_repeated(value) else message.HasField(leaf)
+    return value if is_given else None
 
 
 def is_repeated(value: Any) -> bool:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from deeplab2_kmax import registry
+
 
 class Pyramid(NamedTuple):
     """Features of a backbone, level n at stride 2^n (or the output stride, where that is smaller).
@@ -28,6 +30,15 @@ class Pyramid(NamedTuple):
     res4: tf.Tensor
     res5: tf.Tensor
     output: tf.Tensor
+
+
+def pyramid_field(name: str, what: str) -> str:
+    """A field of Pyramid, by the name that a config gives it.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    return registry.lookup({field: field for field in Pyramid._fields}, name, what)
 
 
 class MemoryPyramid(NamedTuple):
@@ -66,6 +77,37 @@ class PanopticMaps(NamedTuple):
     instance: tf.Tensor  # [B, H, W] int32
     semantic_scores: tf.Tensor  # [B, H, W] float32
     instance_scores: tf.Tensor  # [B, H, W] float32
+
+
+class SemanticMaps(NamedTuple):
+    """The class of every pixel and its probability."""
+
+    semantic: tf.Tensor  # [B, H, W] int32
+    semantic_scores: tf.Tensor  # [B, H, W] float32
+
+
+class CenterMaps(NamedTuple):
+    """Labels and scores of every pixel, of instances that were grouped around their centres."""
+
+    panoptic: tf.Tensor  # [B, H, W] int32
+    semantic: tf.Tensor  # [B, H, W] int32
+    instance: tf.Tensor  # [B, H, W] int32, number of the pixel's centre, from 1; 0 off things
+    semantic_scores: tf.Tensor  # [B, H, W] float32, probability of the pixel's class
+    instance_scores: tf.Tensor  # [B, H, W] float32, height of the pixel's centre, 0 off things
+    instance_centers: tf.Tensor  # [B, H, W] float32, the heat map's height at centres, else 0
+
+
+class DeepLabOutput(NamedTuple):
+    """What a model of single pixels says, at the images' size. What a model or a mode does not compute is None.
+
+    Fields have DeepLab2's names, so that losses find their maps by them.
+    """
+
+    semantic_logits: tf.Tensor  # [B, H, W, C] float32
+    center_heatmap: tf.Tensor | None = None  # [B, H, W] float32, around 1 at centres; not bounded
+    offset_map: tf.Tensor | None = None  # [B, H, W, 2] float32, (y, x) of the own centre minus that of the pixel
+    semantic_probs: tf.Tensor | None = None  # [B, H, W, C] float32, inference
+    maps: CenterMaps | SemanticMaps | None = None  # inference with post-processing
 
 
 class MaskTransformerOutput(NamedTuple):

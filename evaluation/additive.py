@@ -86,6 +86,8 @@ class AdditiveMetric(keras.metrics.Metric):
         """
         self.add_frames(lambda scratch, *maps: (scratch, image(*maps)), as_batch(y_true, y_pred), strict)
 
+    # There is nothing for AutoGraph to convert here, and looking for it makes tracing several times slower.
+    @tf.autograph.experimental.do_not_convert
     def add_frames(
         self,
         frame: Callable[..., tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]],
@@ -115,6 +117,7 @@ class AdditiveMetric(keras.metrics.Metric):
         self._assert_sound(totals, strict)
         self._add(totals, scratch)
 
+    @tf.autograph.experimental.do_not_convert
     def end_sequence(
         self, end: Callable[[dict[str, tf.Tensor]], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
     ) -> None:
@@ -143,6 +146,10 @@ class AdditiveMetric(keras.metrics.Metric):
         if strict:
             for name in FAULTS.keys() & totals.keys():
                 tf.debugging.assert_equal(totals[name], tf.zeros_like(totals[name]), message=FAULTS[name])
+
+    def faults(self) -> dict[str, tf.Tensor]:
+        """How many images or frames were left out, by reason: those of FAULTS that this metric knows."""
+        return {name: tf.convert_to_tensor(getattr(self, name)) for name in FAULTS if hasattr(self, name)}
 
     def _options(self) -> dict:
         return {key: value for key, value in self.get_config().items() if key != "name"}

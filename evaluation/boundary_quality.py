@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from evaluation import panoptic_quality, segments
+from evaluation import pairs, panoptic_quality, segments
 
 
 class BoundaryQuality(panoptic_quality.PanopticQuality):
@@ -49,8 +49,10 @@ class BoundaryQuality(panoptic_quality.PanopticQuality):
         found, boundary_iou = overlaps(
             y_true, y_pred, self.labels, max_segments=self.max_segments, dilation_ratio=self.dilation_ratio
         )
-        counts = panoptic_quality.image_counts(found, self.labels, self.thing_ids, boundary_iou=boundary_iou)
-        return segments.scored(found, counts._asdict())
+        counts = panoptic_quality.match(
+            found.pairs, found.counts, self.labels, self.thing_ids, boundary_iou=boundary_iou[:, tf.newaxis]
+        )
+        return pairs.scored(found, {name: value[0] for name, value in counts._asdict().items()})
 
 
 def check_dilation(dilation_ratio: float) -> float:
@@ -68,27 +70,32 @@ def overlaps(
     max_segments: int,
     dilation_ratio: float,
     void_counts: bool = False,
-) -> tuple[segments.Overlaps, tf.Tensor]:
-    """The overlaps of the segments of two maps [H, W], and the IoU of their boundaries, [K, K] float64 (void 0).
+) -> tuple[pairs.Overlaps, tf.Tensor]:
+    """The overlaps of the segments of two maps [H, W], and the IoU of every pair's boundaries, [N] float64 (void 0).
 
     Void ground truth leaves the unions of boundaries, as it leaves those of segments in PQ, unless `void_counts`.
     """
     y_true, y_pred = segments.as_int32(y_true), segments.as_int32(y_pred)
     width = boundary_width(y_true, dilation_ratio)
-    inner = (interior(segments.normalize(each, labels)[0], width) for each in (y_true, y_pred))
-    (true, pred, true_inner, pred_inner), pixels = segments.runs(y_true, y_pred, *inner)
-    found, true_slots, pred_slots = segments.overlaps_of_runs(true, pred, pixels, labels, max_segments=max_segments)
-    # Interiors of all segments share one more slot, which matches nothing; void is void everywhere.
-    rest = max_segments + 1
-    true_slots = tf.where(true_inner & (true_slots > 0), rest, true_slots)
-    pred_slots = tf.where(pred_inner, rest, pred_slots)
-    boundary = segments.pair_counts(true_slots, pred_slots, pixels, rest + 1)
-    shared = boundary[:-1, :-1]
-    true_area = tf.reduce_sum(boundary, axis=1)[:-1]
-    pred_area = tf.reduce_sum(boundary if void_counts else boundary[1:], axis=0)[:-1]
-    union = true_area[:, tf.newaxis] + pred_area - shared
-    iou = shared / tf.maximum(union, 1)
-    return found, tf.pad(iou[1:, 1:], [[1, 0], [1, 0]])
+    inner = [interior(segments.normalize(each, labels)[0], width) for each in (y_true, y_pred)]
+    # Levels: 0 the boundary of both, 1 of the true segment alone, 2 of the predicted one alone, 3 of neither.
+    levels = 2 * tf.cast(inner[0], tf.int32) + tf.cast(inner[1], tf.int32)
+    found = pairs.overlaps(y_true, y_pred, labels, max_segments=max_segments, levels=levels, num_levels=4)
+    meeting, (both, true_only, pred_only, _) = found.pairs, tf.unstack(found.counts, axis=1)
+    on_void, on_nothing = (
+        each < 0
+        for each in (
+            meeting.of_true(meeting.true_labels),
+            meeting.of_pred(meeting.pred_labels),
+        )
+    )
+    of_pred = both + pred_only
+    if not void_counts:
+        of_pred = tf.where(on_void, 0, of_pred)
+    union = meeting.of_true(meeting.sum_by_true(both + true_only)) - both
+    union += meeting.of_pred(meeting.sum_by_pred(of_pred))
+    iou = tf.where(~on_void & ~on_nothing, both / tf.maximum(union, 1), 0.0)
+    return found._replace(counts=tf.reduce_sum(found.counts, axis=1, keepdims=True)), iou
 
 
 def boundary_width(values: tf.Tensor, dilation_ratio: float) -> int | tf.Tensor:

@@ -6,13 +6,11 @@ arXiv 2012.05258. DVPQ is equal to the official Cityscapes-DVPS and SemKITTI-DVP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from evaluation import additive, segmentation_tracking_quality, video_panoptic_quality
-
-_GROUPS = ("", "_things", "_stuff")
+from evaluation import additive, panoptic_metric, segmentation_tracking_quality, video_panoptic_quality
 
 
 class DepthAwareVideoPanopticQuality(video_panoptic_quality.VideoPanopticQuality):
@@ -50,9 +48,7 @@ class DepthAwareVideoPanopticQuality(video_panoptic_quality.VideoPanopticQuality
         Raises:
             ValueError: thresholds that are not positive or not different, or as in `VideoPanopticQuality`.
         """
-        thresholds = tuple(float(i) for i in depth_thresholds)
-        if not thresholds or min(thresholds) <= 0 or len(set(thresholds)) < len(thresholds):
-            raise ValueError(f"Expected different depth thresholds above 0, got {list(thresholds)}.")
+        thresholds = _checked(depth_thresholds, lambda value: value > 0, "depth thresholds above 0")
         super().__init__(
             num_classes,
             ignore_label,
@@ -113,7 +109,7 @@ class DepthAwareVideoPanopticQuality(video_panoptic_quality.VideoPanopticQuality
         values = self._values(level=slice(1, None))
         depth = {f"depth_{name}": tf.gather(value, order, axis=1) for name, value in values.items()}
         return {
-            **{f"dvpq{group}": tf.reduce_mean(depth[f"depth_pq{group}"]) for group in _GROUPS},
+            **{f"dvpq{group}": tf.reduce_mean(depth[f"depth_pq{group}"]) for group in panoptic_metric.GROUPS},
             **super().result(),
             **depth,
             "abs_rel": tf.math.divide_no_nan(
@@ -201,13 +197,7 @@ class DepthAwareSegmentationTrackingQuality(segmentation_tracking_quality.Segmen
             ValueError: thresholds below 1 or not different, or as in `SegmentationTrackingQuality`.
         """
         super().__init__(num_classes, ignore_label, label_divisor, thing_ids, name=name, **options)
-        self.depth_thresholds = tuple(float(i) for i in depth_thresholds)
-        if (
-            not self.depth_thresholds
-            or min(self.depth_thresholds) < 1
-            or len(set(self.depth_thresholds)) < len(self.depth_thresholds)
-        ):
-            raise ValueError(f"Expected different ratios of depths, 1 or more, got {list(self.depth_thresholds)}.")
+        self.depth_thresholds = _checked(depth_thresholds, lambda value: value >= 1, "ratios of depths, 1 or more")
         self.add_of_all_and_each("depth_inliers", (len(self.depth_thresholds),))
         self.add_of_all_and_each("depth_total", ())
 
@@ -288,3 +278,11 @@ class DepthAwareSegmentationTrackingQuality(segmentation_tracking_quality.Segmen
 def as_depth(name: str, depth: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
     """Depths of any type as float64 of the shape of frames [B, H, W]: wide enough for 16-bit integers to subtract."""
     return tf.cast(additive.as_frames(name, depth, frames), tf.float64)
+
+
+def _checked(thresholds: Sequence[float], allowed: Callable[[float], bool], expected: str) -> tuple[float, ...]:
+    """The thresholds as floats; raises ValueError where there are none, equal ones, or some that are not allowed."""
+    values = tuple(float(i) for i in thresholds)
+    if not values or not all(map(allowed, values)) or len(set(values)) < len(values):
+        raise ValueError(f"Expected different {expected}, got {list(values)}.")
+    return values

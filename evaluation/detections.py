@@ -6,21 +6,21 @@ is settled image by image; a record per prediction remembers the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from evaluation import additive, panoptic_quality, segments
+from evaluation import additive, pairs, panoptic_metric, segments
 
 _NUM_FIELDS = 5
 _RANKS = 1024  # places for the rank of a prediction in a field that also holds the class
 
 
 class Detections(NamedTuple):
-    """The segments of an image; slots are those of `segments.Overlaps`, S of them."""
+    """The segments of an image; slots are those of `pairs.Overlaps`, S of them."""
 
-    found: segments.Overlaps
+    found: pairs.Overlaps
     true_classes: tf.Tensor  # [S] int32
     true_things: tf.Tensor  # [S] bool: holds a thing, crowds included
     crowds: tf.Tensor  # [S] bool
@@ -42,7 +42,7 @@ class Records(NamedTuple):
     errors: tf.Tensor  # [N, D] bool: false positive; neither of the two: it does not count
 
 
-class DetectionMetric(additive.AdditiveMetric):
+class DetectionMetric(panoptic_metric.PanopticMetric):
     """A metric of ranked detections; a child matches those of one image, in `_match`.
 
     Every replica fills its own rows of one buffer and leaves those of the others at zero, so that the sum over the
@@ -62,20 +62,14 @@ class DetectionMetric(additive.AdditiveMetric):
         name: str,
     ):
         """Makes the states; raises ValueError where the arguments make no sense."""
-        super().__init__(name=name)
-        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
-        self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        self.max_segments = segments.check_capacity(max_segments)
+        super().__init__(num_classes, ignore_label, label_divisor, thing_ids, max_segments=max_segments, name=name)
         self.max_detections = int(max_detections)
-        panoptic_quality.check_things(self.labels, self.thing_ids)
         if not self.thing_ids:
             raise ValueError("Expected at least one thing id: stuff has no instances to score.")
         if self.max_detections < 1:
             raise ValueError(f"Expected max_detections >= 1, got {max_detections}.")
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.records = self.add_total("records", (replicas, self.max_detections, _NUM_FIELDS))
-        self.overflow = self.add_total("overflow")
-        self.invalid = self.add_total("invalid")
         self.not_finite = self.add_total("not_finite")
 
     def update_state(
@@ -109,29 +103,37 @@ class DetectionMetric(additive.AdditiveMetric):
             tf.cast(additive.as_frames(name, maps, y_true), tf.float64)
             for name, maps in (("semantic_scores", semantic_scores), ("instance_scores", instance_scores))
         )
-        inputs = (y_true, y_pred, semantic, instance, additive.per_frame(image_ids, y_true, tf.float64))
-        if y_true.shape[0] == 1:
-            found = {name: value[tf.newaxis] for name, value in self._image(*[each[0] for each in inputs]).items()}
-        else:
-            names = sorted(v.name.split(":")[0] for v in self.variables)
-            shapes = {name: getattr(self, name).shape for name in names}
-            shapes["records"] = tf.TensorShape([self.max_segments + 1, _NUM_FIELDS])
-            found = tf.map_fn(
-                lambda image: self._image(*image),
-                inputs,
-                fn_output_signature={name: tf.TensorSpec(shape, tf.float64) for name, shape in shapes.items()},
-            )
-        self._write(found, strict)
+        self._add_images(
+            (y_true, y_pred, semantic, instance, additive.per_frame(image_ids, y_true, tf.float64)), strict
+        )
+
+    def add_matched(
+        self,
+        records: Records,
+        image_ids: tf.Tensor,
+        totals: Mapping[str, tf.Tensor],
+    ) -> None:
+        """Adds detections whose outcomes are known already, for instance those of masks that overlap.
+
+        Args:
+            records: of N detections; those of an image and class by their ranks. Scores of float32 precision.
+            image_ids: [N], as in `update_state`.
+            totals: what to add to the other states, by name.
+
+        Raises:
+            ValueError: more detections than there is room for.
+        """
+        if len(records.scores) > self.max_detections:
+            raise ValueError(f"Expected at most {self.max_detections} detections, got {len(records.scores)}.")
+        place = 1 + records.classes * _RANKS + tf.minimum(records.ranks, _RANKS - 1)
+        fields = [place, records.scores, image_ids, _to_bits(records.hits), _to_bits(records.errors)]
+        rows = tf.stack([tf.cast(field, tf.float64) for field in fields], axis=1)
+        found = {"overflow": tf.zeros([], tf.float64), "records": rows, **totals}
+        self._write({name: tf.cast(value, tf.float64)[tf.newaxis] for name, value in found.items()}, strict=True)
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
-        return {
-            "name": self.name,
-            **self.labels._asdict(),
-            "thing_ids": self.thing_ids,
-            "max_segments": self.max_segments,
-            "max_detections": self.max_detections,
-        }
+        return {**super().get_config(), "max_detections": self.max_detections}
 
     def sorted_records(self, num_outcomes: int) -> Records:
         """All detections by class, then by descending score, then by image; `num_outcomes` = D."""
@@ -151,10 +153,6 @@ class DetectionMetric(additive.AdditiveMetric):
             errors=_from_bits(rows[:, 4], num_outcomes),
         )
 
-    def faults(self) -> dict[str, tf.Tensor]:
-        """The numbers of images left out, by reason."""
-        return {name: tf.convert_to_tensor(getattr(self, name)) for name in ("overflow", "invalid", "not_finite")}
-
     def _join(self, name: str, states: list[tf.Tensor]) -> tf.Tensor:
         """Puts all records into the rows of this metric; raises ValueError where there is no room."""
         if name != "records":
@@ -172,7 +170,23 @@ class DetectionMetric(additive.AdditiveMetric):
         self, found: Detections, y_true: tf.Tensor, y_pred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Which detections to keep [S], their hits and errors [S, D], and what the image adds to sums."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _match().")
+
+    @tf.autograph.experimental.do_not_convert  # as in `AdditiveMetric.add_frames`
+    def _add_images(self, inputs: tuple[tf.Tensor, ...], strict: bool) -> None:
+        """Adds what images [B, ...] amount to."""
+        if inputs[0].shape[0] == 1:
+            found = {name: value[tf.newaxis] for name, value in self._image(*[each[0] for each in inputs]).items()}
+        else:
+            names = sorted(v.name.split(":")[0] for v in self.variables)
+            shapes = {name: getattr(self, name).shape for name in names}
+            shapes["records"] = tf.TensorShape([self.max_segments + 1, _NUM_FIELDS])
+            found = tf.map_fn(
+                lambda image: self._image(*image),
+                inputs,
+                fn_output_signature={name: tf.TensorSpec(shape, tf.float64) for name, shape in shapes.items()},
+            )
+        self._write(found, strict)
 
     def _image(
         self, y_true: tf.Tensor, y_pred: tf.Tensor, semantic: tf.Tensor, instance: tf.Tensor, image_id: tf.Tensor
@@ -191,7 +205,7 @@ class DetectionMetric(additive.AdditiveMetric):
             axis=1,
         )
         rows = tf.gather(tf.where(kept[:, tf.newaxis], rows, 0.0), found.order)
-        totals = segments.scored(found.found, {"records": rows, **totals})
+        totals = pairs.scored(found.found, {"records": rows, **totals})
         sound = found.finite | (totals["overflow"] + totals["invalid"] > 0.0)
         totals = {
             name: value if name in additive.FAULTS else tf.where(sound, value, tf.zeros_like(value))
@@ -242,38 +256,45 @@ def detect(
     max_segments: int,
 ) -> Detections:
     """Two label maps and two maps of scores (float64) of one image [H, W] -> its detections."""
-    true, pred, pixels = segments.label_pairs(y_true, y_pred)
-    found, _, pred_slots = segments.overlaps_of_runs(true, pred, pixels, labels, max_segments=max_segments)
-    size = max_segments + 1
-    is_thing = tf.constant([i in thing_ids for i in range(labels.num_classes)])
-    true_classes, true_used = segments.slot_classes(found.true_labels, labels)
-    pred_classes, pred_used = segments.slot_classes(found.pred_labels, labels)
+    found = pairs.overlaps(y_true, y_pred, labels, max_segments=max_segments)
+    meeting, size = found.pairs, max_segments + 1
+    is_thing = segments.members(thing_ids, labels)
+    true_classes, true_used = segments.slot_classes(meeting.true_labels, labels)
+    pred_classes, pred_used = segments.slot_classes(meeting.pred_labels, labels)
     true_things = true_used & tf.gather(is_thing, true_classes)
     pred_things = pred_used & tf.gather(is_thing, pred_classes)
 
-    area = tf.cast(tf.maximum(tf.reduce_sum(found.counts, axis=0), 1), tf.float64)
-    pixel_slots = segments.per_pixel(pred_slots, pixels)
+    area = tf.cast(tf.maximum(meeting.sum_by_pred(found.counts[:, 0]), 1), tf.float64)
+    run_slots = tf.gather(meeting.pred, found.of_runs)
+    pixel_slots = segments.per_pixel(run_slots, found.pixels)
     semantic, instance = (
         tf.math.unsorted_segment_sum(tf.reshape(each, [-1]), pixel_slots, size) / area for each in (semantic, instance)
     )
     scores = tf.cast(semantic, tf.float32) * tf.cast(instance, tf.float32)
     finite = tf.reduce_all(tf.math.is_finite(scores) | ~pred_things)
     scores = tf.cast(tf.where(pred_things & tf.math.is_finite(scores), scores, 0.0), tf.float64)
-    first = tf.math.unsorted_segment_min(tf.range(tf.size(pred_slots)), pred_slots, size)
-    better = (scores[:, tf.newaxis] > scores) | ((scores[:, tf.newaxis] == scores) & (first[:, tf.newaxis] < first))
-    better &= (pred_classes[:, tf.newaxis] == pred_classes) & pred_things[:, tf.newaxis]
+    order = tf.argsort(tf.math.unsorted_segment_min(tf.range(tf.size(run_slots)), run_slots, size), stable=True)
     return Detections(
         found=found,
         true_classes=true_classes,
         true_things=true_things,
-        crowds=true_things & (found.true_labels % labels.label_divisor == 0),
+        crowds=true_things & (meeting.true_labels % labels.label_divisor == 0),
         pred_classes=pred_classes,
         pred_things=pred_things,
         scores=scores,
-        ranks=tf.reduce_sum(tf.cast(better, tf.int32), axis=0),
-        order=tf.argsort(first, stable=True),
+        ranks=_ranks(tf.where(pred_things, pred_classes, labels.num_classes), scores, order, labels.num_classes + 1),
+        order=order,
         finite=finite,
     )
+
+
+def _ranks(classes: tf.Tensor, scores: tf.Tensor, order: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Places among those of the same class, by descending score, then as in `order`: [S] each -> [S] int32."""
+    order = tf.gather(order, tf.argsort(tf.gather(scores, order), direction="DESCENDING", stable=True))
+    order = tf.gather(order, tf.argsort(tf.gather(classes, order), stable=True))
+    sizes = tf.math.unsorted_segment_sum(tf.ones_like(classes), classes, num_classes)
+    first = tf.gather(tf.cumsum(sizes, exclusive=True), tf.gather(classes, order))
+    return tf.math.unsorted_segment_sum(tf.range(tf.size(classes)) - first, order, tf.size(classes))
 
 
 def _flat(records: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Scores saved predictions against ground truth, with the metrics that training uses.
 
 python evaluation/evaluate.py --task=panoptic --groundtruth=panoptic_val2017.json --prediction=predictions.json
+python evaluation/evaluate.py --task=step --dataset=kitti_step --groundtruth=panoptic_maps/val --prediction=step
 python evaluation/evaluate.py --task=semantic --format=png --dataset=cityscapes_panoptic --groundtruth=A --prediction=B
 """
 
@@ -9,17 +10,35 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from collections.abc import Callable, Sequence
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
 
-from deeplab2_kmax.data import datasets
-from evaluation import metric_set, saved_maps
+from deeplab2_kmax import registry
+from deeplab2_kmax.data import datasets, protocols
+from deeplab2_kmax.data.targets import keys
+from evaluation import detections, error_analysis, evaluation_report, mask_matching, mean_iou, metric_set, scoring
+from evaluation.saved import cityscapes_instances, coco_instances, formats, sides
 
-TASKS = ("panoptic", "semantic", "instance", "video_panoptic", "step", "depth_video_panoptic", "depth")
-FORMATS = ("coco", "png")
+TASKS = {  # task: the format of its files if none is named
+    "panoptic": "coco",
+    "boundary_panoptic": "coco",
+    "parsing_covering": "coco",
+    "semantic": "coco",
+    "instance": "coco",
+    "video_panoptic": "step",
+    "step": "step",
+    "depth_video_panoptic": "dvps",
+    "depth_step": "dvps",
+    "depth": "depth_png",
+}
+FORMATS = tuple(formats.FORMATS)
+DEPTH_SCALE = 256.0  # stored depth of a metre
+_INSTANCE_FORMATS = ("coco", "cityscapes")
 
 
 def evaluate(
@@ -27,53 +46,176 @@ def evaluate(
     groundtruth: str | pathlib.Path,
     prediction: str | pathlib.Path,
     *,
-    file_format: str = "coco",
-    categories: str | pathlib.Path | None = None,
+    file_format: str | None = None,
+    prediction_format: str | None = None,
     dataset: str | None = None,
+    categories: str | pathlib.Path | None = None,
+    evaluation_ids: bool = False,
+    prediction_evaluation_ids: bool | None = None,
+    groundtruth_depth: str | pathlib.Path | None = None,
+    prediction_depth: str | pathlib.Path | None = None,
+    depth_scale: float = DEPTH_SCALE,
+    prediction_depth_scale: float | None = None,
+    max_segments: int | None = None,
+    variant: str = "present",
+    num_workers: int = 1,
+    report: str | pathlib.Path | None = None,
+    images: str | pathlib.Path | None = None,
 ) -> dict:
-    """Scores the maps of two sets of files.
+    """Scores two sets of files.
 
     Args:
         task: one of TASKS.
-        groundtruth: COCO panoptic JSON file, or a folder.
+        groundtruth: a JSON file or a folder, as the format has it.
         prediction: the same.
-        file_format: one of FORMATS.
+        file_format: one of FORMATS; None: the task's.
+        prediction_format: that of the prediction; None: the same.
+        dataset: name of the data set, or its class file; formats that do not tell their classes need it.
         categories: JSON list of categories, if a COCO ground truth has none.
-        dataset: name of the data set, or its class file, for the format png.
+        evaluation_ids: files hold the data set's evaluation ids, not the classes of its records.
+        prediction_evaluation_ids: those of the prediction; None: the same.
+        groundtruth_depth: folder of depth PNGs beside label files of a format without depth.
+        prediction_depth: the same.
+        depth_scale: stored depth of a metre.
+        prediction_depth_scale: that of the prediction; None: the same.
+        max_segments: capacity per image; None: as many as the files tell, or 512.
+        variant: what the mean IoU runs over, one of `mean_iou.VARIANTS`.
+        num_workers: processes; 0: one per processor core. Results do not depend on it.
+        report: HTML page about the errors, to be written.
+        images: folder of the pictures, for the report.
 
     Returns:
         `task`, `num_images`, `summary` (flat names as in the logs of training, fractions) and `per_class` (a list of
-        `metric_set.ClassRow` as dicts).
+        `metric_set.ClassRow`).
 
     Raises:
-        ValueError: a task that is not supported, or bad files.
+        ValueError: bad arguments or files, or maps that could not be scored.
     """
-    if task not in metric_set.TASKS:
-        raise ValueError(f"Task {task!r} cannot be scored yet; expected one of: {', '.join(metric_set.TASKS)}.")
-    groundtruth, prediction = pathlib.Path(groundtruth), pathlib.Path(prediction)
-    pairs: saved_maps.CocoPanoptic | saved_maps.ClassFolders
-    if file_format == "coco":
-        pairs = saved_maps.CocoPanoptic(
-            groundtruth, prediction, categories=pathlib.Path(categories) if categories else None
+    default_format = registry.lookup(TASKS, task, "task")
+    if num_workers < 0:
+        raise ValueError(f"Expected num_workers of 0 or more, got {num_workers}.")
+    for name, path in (("ground truth", groundtruth), ("prediction", prediction)):
+        if not pathlib.Path(path).exists():
+            raise ValueError(f"There is no file or folder {path} (the {name}).")
+    if images is not None and report is None:
+        raise ValueError("A folder of images is for the report: name the page to write as well.")
+    pictures = scoring.picture_files(pathlib.Path(images)) if images is not None else {}
+    file_format = file_format or default_format
+    if variant != "present" and task != "semantic":
+        raise ValueError(f"A variant of the mean IoU goes with the task semantic, not {task}.")
+    if task == "instance":
+        unused = {
+            "depth_scale": depth_scale != DEPTH_SCALE or prediction_depth_scale is not None,
+            "prediction_format": prediction_format not in (None, file_format),
+            "categories": categories,
+            "evaluation_ids": evaluation_ids or prediction_evaluation_ids,
+            "groundtruth_depth": groundtruth_depth,
+            "prediction_depth": prediction_depth,
+            "max_segments": max_segments,
+            "images": images,
+        }
+        for name, value in unused.items():
+            if value:
+                raise ValueError(f"The task instance has no use for {name}.")
+        metrics, num_images = _instances(
+            pathlib.Path(groundtruth), pathlib.Path(prediction), file_format, dataset, num_workers
         )
-        hidden_class = pairs.hidden_class
+        return _found(task, metrics, num_images, None, None, report, (groundtruth, prediction))
+    true_side = formats.SideOptions(
+        pathlib.Path(groundtruth), file_format, evaluation_ids, _path(groundtruth_depth), depth_scale
+    )
+    pred_side = formats.SideOptions(
+        pathlib.Path(prediction),
+        prediction_format or file_format,
+        evaluation_ids if prediction_evaluation_ids is None else prediction_evaluation_ids,
+        _path(prediction_depth),
+        depth_scale if prediction_depth_scale is None else prediction_depth_scale,
+    )
+    needed = metric_set.TASKS[task].truth
+    kinds = frozenset(kind for kind, key in sides.TRUE_KEYS.items() if key in needed)
+    if sides.DEPTH not in kinds and (depth_scale != DEPTH_SCALE or prediction_depth_scale is not None):
+        raise ValueError(f"The task {task} has no use for depth_scale.")
+    if sides.PANOPTIC not in kinds and max_segments is not None:
+        raise ValueError(f"The task {task} has no use for max_segments.")
+    opened = formats.open_both(
+        true_side,
+        pred_side,
+        kinds,
+        task=task,
+        in_order=keys.SEQUENCE_ID in needed,
+        dataset=dataset,
+        categories=_path(categories),
+    )
+    capacity = max_segments or (opened.max_segments + 1 if opened.max_segments else 512)
+    options = {"max_segments": capacity, "variant": variant}
+    job = scoring.MapJob(task, opened.dataset, opened.reader, options, pictures if report is not None else None)
+    metrics, analysis = job.metrics(), job.analysis()
+    for part in scoring.run(job, opened.groups, num_workers):
+        metrics.add_state(part.state)
+        if analysis is not None:
+            analysis.merge(part.analysis)
+    num_images = sum(len(group) for group in opened.groups)
+    return _found(task, metrics, num_images, opened.hidden_class, analysis, report, (groundtruth, prediction))
+
+
+def _path(path: str | pathlib.Path | None) -> pathlib.Path | None:
+    return None if path is None else pathlib.Path(path)
+
+
+def _found(
+    task: str,
+    metrics: metric_set.MetricSet,
+    num_images: int,
+    hidden_class: int | None,
+    analysis: error_analysis.Analysis | None,
+    report: str | pathlib.Path | None,
+    sources: Sequence[str | pathlib.Path],
+) -> dict:
+    """What `evaluate` returns; writes the report."""
+    summary, rows, _ = metrics.summary()
+    rows = [row for row in rows if row.id != hidden_class]
+    if report is not None:
+        facts = dict(zip(("ground truth", "prediction"), map(str, sources)))
+        evaluation_report.write(
+            report,
+            title=f"Evaluation of {pathlib.Path(sources[1]).name}",
+            task=task,
+            result=summary,
+            rows=rows,
+            analysis=analysis,
+            facts={**facts, "images": f"{num_images}"},
+        )
+    return {"task": task, "num_images": num_images, "summary": summary, "per_class": rows}
+
+
+def _instances(
+    groundtruth: pathlib.Path, prediction: pathlib.Path, file_format: str, dataset: str | None, num_workers: int
+) -> tuple[metric_set.MetricSet, int]:
+    """Average precision of masks that may overlap."""
+    match: Callable[..., mask_matching.Matched]
+    images: Sequence[coco_instances.Image | cityscapes_instances.Image]
+    if file_format == "coco":
+        if dataset:
+            raise ValueError("COCO's instance files tell their classes: leave out the data set.")
+        files = coco_instances.load(groundtruth, prediction)
+        described, match, images = files.dataset, coco_instances.matcher(files), files.images
+    elif file_format == "cityscapes":
+        described = datasets.lookup(dataset or "cityscapes_panoptic")
+        if protocols.of(described).instances != file_format:
+            raise ValueError(f"Data set {described.name} is not scored by the rules of Cityscapes.")
+        match, images = cityscapes_instances.matcher(described), cityscapes_instances.load(groundtruth, prediction)
     else:
-        if task != "semantic":
-            raise ValueError(f"Format {file_format!r} holds classes only: use it with the task semantic, not {task}.")
-        if not dataset:
-            raise ValueError("Format 'png' needs the name of the data set.")
-        pairs = saved_maps.ClassFolders(groundtruth, prediction, dataset=datasets.lookup(dataset))
-        hidden_class = None
-    metrics = metric_set.MetricSet([task], pairs.dataset, max_segments=pairs.max_segments + 1)
-    for index, pair in enumerate(pairs):
-        if task == "panoptic":
-            metrics.update_maps("panoptic", pair.panoptic_true, pair.panoptic_pred)
-        else:
-            metrics.update_maps("semantic", pair.semantic_true, pair.semantic_pred)
-        if (index + 1) % 500 == 0:
-            logging.info("%d of %d images", index + 1, len(pairs))
-    rows = [row for row in metrics.per_class() if row.id != hidden_class]
-    return {"task": task, "num_images": len(pairs), "summary": metrics.result(), "per_class": rows}
+        raise ValueError(f"The task instance needs one of the formats {', '.join(_INSTANCE_FORMATS)}.")
+    if not images:
+        raise ValueError(f"{groundtruth}: there are no images.")
+    matched = mask_matching.join(scoring.run(scoring.MaskJob(match), [[image] for image in images], num_workers))
+    count = len(matched.scores)
+    metrics = metric_set.MetricSet(["instance"], described, detailed_ap=True, max_detections=max(count, 1))
+    # Only their order counts: ranks are exact in the metric's float32.
+    scores = np.unique(matched.scores, return_inverse=True)[1].reshape(-1) + 1
+    records = detections.Records(matched.classes, matched.ranks, scores, matched.hits, matched.errors)
+    metrics.metrics["instance"].add_matched(records, matched.images, {"num_true": matched.num_true})
+    return metrics, len(images)
 
 
 def main(argv: list[str]) -> None:
@@ -86,8 +228,20 @@ def main(argv: list[str]) -> None:
         options.groundtruth,
         options.prediction,
         file_format=options.format,
-        categories=options.categories,
+        prediction_format=options.prediction_format,
         dataset=options.dataset,
+        categories=options.categories,
+        evaluation_ids=options.evaluation_ids,
+        prediction_evaluation_ids=options.prediction_evaluation_ids,
+        groundtruth_depth=options.groundtruth_depth,
+        prediction_depth=options.prediction_depth,
+        depth_scale=options.depth_scale,
+        prediction_depth_scale=options.prediction_depth_scale,
+        max_segments=options.max_segments,
+        variant=options.variant,
+        num_workers=options.num_workers,
+        report=options.report,
+        images=options.images,
     )
     print(f"{found['num_images']} images, {options.task}, percent")
     print(metric_set.table(found["summary"], found["per_class"]))
@@ -97,6 +251,8 @@ def main(argv: list[str]) -> None:
         found["per_class"] = [row._asdict() for row in found["per_class"]]
         output.write_text(json.dumps(found, indent=1) + "\n")
         print(f"Results: {output}")
+    if options.report:
+        print(f"Report: {options.report}")
 
 
 def run() -> None:
@@ -121,17 +277,32 @@ def run() -> None:
 
 def _define_flags() -> None:
     # In a function, because importing this module must not add flags to another program.
-    flags.DEFINE_enum("task", None, TASKS, "What to score; panoptic and semantic so far.", required=True)
-    flags.DEFINE_string(
-        "groundtruth", None, "coco: JSON file (or folder with one), its PNGs beside it. png: folder.", required=True
-    )
+    defaults = ", ".join(f"{task}: {name}" for task, name in TASKS.items())
+    flags.DEFINE_enum("task", None, list(TASKS), "What to score.", required=True)
+    flags.DEFINE_string("groundtruth", None, "JSON file or folder, as the format has it.", required=True)
     flags.DEFINE_string("prediction", None, "The same for the predictions.", required=True)
     flags.DEFINE_enum(
-        "format", "coco", FORMATS, "coco: COCO panoptic JSON and PNGs. png: folders of PNGs with the class per pixel."
+        "format", None, FORMATS, f"Format of the files, see docs/saved_predictions.md. Default: {defaults}."
     )
+    flags.DEFINE_enum("prediction_format", None, FORMATS, "Format of the predictions, if another.")
+    flags.DEFINE_string("dataset", None, "Data set that says what the classes are and how it is scored, or class file.")
     flags.DEFINE_string("categories", None, "coco: JSON list of categories, if the ground truth has none.")
-    flags.DEFINE_string("dataset", None, "png: data set that says what the classes are, or its class file.")
+    flags.DEFINE_bool("evaluation_ids", False, "Files hold the data set's evaluation ids, not the classes of records.")
+    flags.DEFINE_bool("prediction_evaluation_ids", None, "The same for the predictions, if other.")
+    flags.DEFINE_string(
+        "groundtruth_depth", None, "Folder of depth PNGs beside files of the format step, for instance."
+    )
+    flags.DEFINE_string("prediction_depth", None, "The same for the predictions.")
+    flags.DEFINE_float("depth_scale", DEPTH_SCALE, "Stored depth of a metre.")
+    flags.DEFINE_float("prediction_depth_scale", None, "The same for the predictions, if other.")
+    flags.DEFINE_integer("max_segments", None, "Segments of an image, at most; 512 where the files do not tell.")
+    flags.DEFINE_enum(
+        "variant", "present", mean_iou.VARIANTS, "Classes of the mean IoU: those present, all, or as in STQ."
+    )
+    flags.DEFINE_integer("num_workers", 0, "Processes; 0: one per processor core. Results do not depend on it.")
     flags.DEFINE_string("output", None, "JSON file for the results.")
+    flags.DEFINE_string("report", None, "HTML page about the errors, to be written.")
+    flags.DEFINE_string("images", None, "Folder of the pictures, for the report.")
 
 
 def _complain(error: Exception) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from evaluation import additive, boundary_quality, detections
+from evaluation import additive, boundary_quality, detections, pairs
 
 COCO_STATS = (
     "ap",
@@ -127,12 +127,16 @@ class CocoAveragePrecision(detections.DetectionMetric):
     def _match(
         self, found: detections.Detections, y_true: tf.Tensor, y_pred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        counts = found.found.counts
-        true_area, pred_area = tf.reduce_sum(counts, axis=1), tf.reduce_sum(counts, axis=0)
+        meeting, counts = found.found.pairs, found.found.counts[:, 0]
+        true_area, pred_area = meeting.sum_by_true(counts), meeting.sum_by_pred(counts)
         kept = found.pred_things & (found.ranks < _MAX_PER_CLASS)
-        same = (found.true_classes[:, tf.newaxis] == found.pred_classes) & found.true_things[:, tf.newaxis] & kept
-        iou = _ious(counts)
+        same = meeting.of_true(tf.where(found.true_things, found.true_classes, -1)) == meeting.of_pred(
+            tf.where(kept, found.pred_classes, -2)
+        )
+        crowd = meeting.of_true(found.crowds)
+        iou = _ious(meeting, counts)
         if self.boundary_ratio is not None:
+            # The same maps give the same pairs.
             _, boundary_iou = boundary_quality.overlaps(
                 y_true,
                 y_pred,
@@ -142,25 +146,26 @@ class CocoAveragePrecision(detections.DetectionMetric):
                 void_counts=True,
             )
             iou = tf.minimum(iou, boundary_iou)
-        candidates = same & ~found.crowds[:, tf.newaxis] & (iou >= 0.5)
-        on_crowd = tf.reduce_sum(tf.where(same & found.crowds[:, tf.newaxis], counts, 0), axis=0)
+        candidates = same & ~crowd & (iou >= 0.5)
+        on_crowd = meeting.sum_by_pred(tf.where(same & crowd, counts, 0))
         on_crowd = (on_crowd / tf.maximum(pred_area, 1))[:, tf.newaxis] >= _COCO_IOUS
 
-        size = counts.shape[0]
+        size = self.max_segments + 1
         real = found.true_things & ~found.crowds
         hits, errors, num_true = [], [], []
         for smallest, largest in _AREAS:
             true_inside, pred_inside = ((area >= smallest) & _at_most(area, largest) for area in (true_area, pred_area))
             # Of two instances that share an IoU of 0.5 with a detection, one that counts is preferred, then the later.
             preference = tf.range(1, size + 1) + tf.where(true_inside, size, 0)
-            preference = tf.where(candidates, preference[:, tf.newaxis], 0)
-            best = tf.argmax(preference, axis=0, output_type=tf.int32)
-            chosen = tf.reduce_max(preference, axis=0) > 0
+            preference = tf.where(candidates, meeting.of_true(preference), 0)
+            chosen = meeting.max_by_pred(preference)
+            best_iou = tf.where(candidates & (preference == meeting.of_pred(chosen)), iou, 0.0)
+            best_iou = meeting.max_by_pred(best_iou)
+            best, chosen = (chosen - 1) % size, chosen > 0
             # Of two detections the first one takes the instance.
             ranks = tf.where(chosen, found.ranks, size)
             first = tf.math.unsorted_segment_min(ranks, best, size)
             chosen &= found.ranks == tf.gather(first, best)
-            best_iou = tf.gather_nd(iou, tf.stack([best, tf.range(size)], axis=1))
             matched = chosen[:, tf.newaxis] & (best_iou[:, tf.newaxis] >= _COCO_IOUS)
             counting = tf.gather(true_inside, best)[:, tf.newaxis]
             hits.append(matched & counting)
@@ -247,21 +252,25 @@ class CityscapesAveragePrecision(detections.DetectionMetric):
     def _match(
         self, found: detections.Detections, y_true: tf.Tensor, y_pred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        counts = found.found.counts
-        true_area, pred_area = tf.reduce_sum(counts, axis=1), tf.reduce_sum(counts, axis=0)
+        meeting, counts = found.found.pairs, found.found.counts[:, 0]
+        true_area, pred_area = meeting.sum_by_true(counts), meeting.sum_by_pred(counts)
         targets = found.true_things & ~found.crowds & (true_area >= self.min_region)
         others = found.true_things & ~targets
-        same = found.true_classes[:, tf.newaxis] == found.pred_classes
-        iou = tf.where(same, _ious(counts), 0.0)
+        same = meeting.of_true(found.true_classes) == meeting.of_pred(found.pred_classes)
+        iou = tf.where(same, _ious(meeting, counts), 0.0)
 
         def exceeds(values: tf.Tensor) -> tf.Tensor:
             return values[:, tf.newaxis] > _CITYSCAPES_IOUS
 
-        hits = exceeds(tf.reduce_max(tf.where(targets[:, tf.newaxis], iou, 0.0), axis=0))
-        on_others = exceeds(tf.reduce_max(tf.where(others[:, tf.newaxis], iou, 0.0), axis=0))
+        hits, on_others = (
+            exceeds(meeting.max_by_pred(tf.where(meeting.of_true(each), iou, 0.0))) for each in (targets, others)
+        )
         # The tool counts a crowd that is also small twice.
         times = tf.cast(found.crowds, tf.int32) + tf.cast(found.true_things & (true_area < self.min_region), tf.int32)
-        excused = counts[0] + tf.reduce_sum(tf.where(same, counts * times[:, tf.newaxis], 0), axis=0)
+        excused = meeting.sum_by_pred(
+            tf.where(meeting.of_true(meeting.true_labels) < 0, counts, 0)
+            + tf.where(same, counts * meeting.of_true(times), 0)
+        )
         errors = ~hits & ~on_others & ~exceeds(excused / tf.maximum(pred_area, 1))
         num_true = tf.math.unsorted_segment_sum(
             tf.cast(targets, tf.float64), found.true_classes, self.labels.num_classes
@@ -269,10 +278,10 @@ class CityscapesAveragePrecision(detections.DetectionMetric):
         return found.pred_things, hits, errors, {"num_true": num_true}
 
 
-def _ious(counts: tf.Tensor) -> tf.Tensor:
-    """Pixels per pair of slots [S, S] -> IoU [S, S] float64."""
-    union = tf.reduce_sum(counts, axis=1)[:, tf.newaxis] + tf.reduce_sum(counts, axis=0) - counts
-    return counts / tf.maximum(union, 1)
+def _ious(meeting: pairs.Pairs, counts: tf.Tensor) -> tf.Tensor:
+    """Pixels of pairs [N] -> their IoU [N] float64."""
+    areas = meeting.of_true(meeting.sum_by_true(counts)) + meeting.of_pred(meeting.sum_by_pred(counts))
+    return counts / tf.maximum(areas - counts, 1)
 
 
 def _at_most(area: tf.Tensor, largest: int) -> tf.Tensor:

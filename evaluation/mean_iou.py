@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from evaluation import additive, segments
+from evaluation import additive, pairs, segments
 
 VARIANTS = ("present", "all", "stq")
 
@@ -162,23 +162,23 @@ class InstanceWeightedIoU(additive.ImageMetric):
 
     def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
         num_classes, divisor = self.labels.num_classes, self.labels.label_divisor
-        found = segments.overlaps(y_true, y_pred * divisor, self.labels, max_segments=self.max_segments)
+        found = pairs.overlaps(y_true, y_pred * divisor, self.labels, max_segments=self.max_segments)
+        meeting, pixels = found.pairs, found.counts[:, 0]
         mean_size = tf.constant([self.mean_sizes.get(i, 0.0) for i in range(num_classes)], tf.float64)
-        true_class, used = segments.slot_classes(found.true_labels, self.labels)
-        pred_class, _ = segments.slot_classes(found.pred_labels, self.labels)
-        same = (true_class[:, tf.newaxis] == pred_class) & (found.pred_labels >= 0)
-        hit = tf.reduce_sum(tf.where(same, found.counts, 0), axis=1)
-        area = tf.reduce_sum(found.counts, axis=1)
-        instance = used & (found.true_labels % divisor > 0)
+        true_class, used = segments.slot_classes(meeting.true_labels, self.labels)
+        pred_class, predicted = segments.slot_classes(meeting.pred_labels, self.labels)
+        same = meeting.of_true(true_class) == meeting.of_pred(tf.where(predicted, pred_class, -1))
+        hit = meeting.sum_by_true(tf.where(same, pixels, 0))
+        area = meeting.sum_by_true(pixels)
+        instance = used & (meeting.true_labels % divisor > 0)
         weight = tf.where(
             instance, tf.math.divide_no_nan(tf.gather(mean_size, true_class), tf.cast(area, tf.float64)), 0
         )
         hits = tf.math.unsorted_segment_sum(weight * tf.cast(hit, tf.float64), true_class, num_classes)
         misses = tf.math.unsorted_segment_sum(weight * tf.cast(area - hit, tf.float64), true_class, num_classes)
-        wrong = tf.where(~same & used[:, tf.newaxis], found.counts, 0)
-        wrong = tf.where(found.pred_labels >= 0, tf.reduce_sum(wrong, axis=0), 0)
-        fp = tf.math.unsorted_segment_sum(tf.cast(wrong, tf.float64), pred_class, num_classes)
-        return segments.scored(found, {"hits": hits, "misses": misses, "fp": fp})
+        wrong = meeting.sum_by_pred(tf.where(~same & meeting.of_true(used), pixels, 0))
+        fp = tf.math.unsorted_segment_sum(tf.cast(tf.where(predicted, wrong, 0), tf.float64), pred_class, num_classes)
+        return pairs.scored(found, {"hits": hits, "misses": misses, "fp": fp})
 
 
 def _confusion(y_true: tf.Tensor, y_pred: tf.Tensor, labels: segments.Labels) -> tuple[tf.Tensor, tf.Tensor]:

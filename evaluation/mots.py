@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from evaluation import additive, panoptic_quality, segments, tubes, video_panoptic_quality
+from evaluation import additive, pairs, panoptic_metric, panoptic_quality, segments, tubes
 
 
-class _TrackingScores(additive.AdditiveMetric):
+class _TrackingScores(panoptic_metric.PanopticMetric):
     """What both families of scores count: matches per frame, and switches of track ids.
 
     A switch: a ground-truth track is matched by another predicted label than the last time it was matched in its
@@ -21,6 +21,8 @@ class _TrackingScores(additive.AdditiveMetric):
     segments, one that brings the sequence above `max_tracks` matched ground-truth tracks, and one with labels outside
     of the classes are left out; the results `overflow` and `invalid` count such frames.
     """
+
+    _COUNTS: tuple[str, ...] = ()  # the family's own sums
 
     def __init__(
         self,
@@ -47,17 +49,12 @@ class _TrackingScores(additive.AdditiveMetric):
         Raises:
             ValueError: thing ids outside of the classes, capacities below 1, or labels beyond int32.
         """
-        super().__init__(name=name)
-        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
-        self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        panoptic_quality.check_things(self.labels, self.thing_ids)
-        self.max_segments, self.max_tracks = int(max_segments), int(max_tracks)
-        if min(self.max_segments, self.max_tracks) < 1:
-            raise ValueError(f"Expected max_segments >= 1 and max_tracks >= 1, got {max_segments} and {max_tracks}.")
-        for total in (*self._names(), "ids", "ids_iou"):
+        super().__init__(num_classes, ignore_label, label_divisor, thing_ids, max_segments=max_segments, name=name)
+        self.max_tracks = int(max_tracks)
+        if self.max_tracks < 1:
+            raise ValueError(f"Expected max_tracks >= 1, got {max_tracks}.")
+        for total in self._names():
             setattr(self, total, self.add_total(total, (self.labels.num_classes,)))
-        self.overflow = self.add_total("overflow")
-        self.invalid = self.add_total("invalid")
         # The predicted label that matched a ground-truth track last, as pairs.
         self.last_match = self.add_scratch("last_match", (self.max_tracks,), tf.int64)
         self.sequence = self.add_scratch("sequence", (), tf.int64)
@@ -78,39 +75,31 @@ class _TrackingScores(additive.AdditiveMetric):
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
-        return {
-            "name": self.name,
-            **self.labels._asdict(),
-            "thing_ids": self.thing_ids,
-            "max_segments": self.max_segments,
-            "max_tracks": self.max_tracks,
-        }
+        return {**super().get_config(), "max_tracks": self.max_tracks}
+
+    def sums(self) -> dict[str, tf.Tensor]:
+        """The sums so far, [C] each."""
+        return {name: tf.convert_to_tensor(getattr(self, name)) for name in self._names()}
 
     def _names(self) -> tuple[str, ...]:
-        """The sums [C] of the family."""
-        raise NotImplementedError
-
-    def _counts(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a frame adds to them, from its pairs of labels and their pixels, [N] each."""
-        raise NotImplementedError
+        """The sums [C]: those of the family, switches of ids and their IoU."""
+        return (*self._COUNTS, "ids", "ids_iou")
 
     def _frame(
         self, scratch: dict[str, tf.Tensor], y_true: tf.Tensor, y_pred: tf.Tensor, sequence: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         found = tubes.frame_pairs(y_true, y_pred, self.labels, max_segments=self.max_segments)
         keys, counts = tubes.used(found.keys, found.counts)
-        true, pred = tubes.split(keys)
-        shared = tf.cast(counts[:, 0], tf.int64)
-        totals = self._counts(true, pred, shared)
+        true, pred = pairs.split(keys)
+        totals, iou, matched = self._match(pairs.pairs_of(true, pred), tf.cast(counts, tf.int64))
         begins = scratch["sequence"] != sequence
         last = tf.where(begins, tf.zeros_like(scratch["last_match"]), scratch["last_match"])
-        iou, matched = self._matches(true, pred, shared)
         new_last, switched, too_many = _switches(last, true, pred, matched)
         overflow = found.overflow | too_many
         ok = ~(overflow | found.invalid)
         classes, _ = segments.slot_classes(true, self.labels)
-        for name, values in (("ids", tf.cast(switched, tf.float64)), ("ids_iou", tf.where(switched, iou, 0.0))):
-            totals[name] = tf.math.unsorted_segment_sum(values, classes, self.labels.num_classes)
+        totals["ids"] = self._per_class(switched, classes)
+        totals["ids_iou"] = self._per_class(tf.where(switched, iou, 0.0), classes)
         scratch = {"last_match": tf.where(ok, new_last, last), "sequence": sequence}
         return scratch, {
             **{name: tf.where(ok, value, tf.zeros_like(value)) for name, value in totals.items()},
@@ -118,15 +107,20 @@ class _TrackingScores(additive.AdditiveMetric):
             "invalid": tf.cast(found.invalid, tf.float64),
         }
 
-    def _matches(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """IoU of masks of tracked classes, and whether they match, per pair [N]."""
-        raise NotImplementedError
+    def _match(self, found: pairs.Pairs, shared: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """What a frame adds to _COUNTS, and of its N pairs the IoU of matching tracked masks, and which these are.
 
-    def _tracked(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Classes [N], whether they are tracked, and whether the id is 0."""
+        `shared` is the pixels of the pairs, [N, 1] int64.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define _match().")
+
+    def _tracked(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Classes of segments [S], and which are of a tracked class, those with id 0 included."""
         classes, there = segments.slot_classes(labels, self.labels)
-        tracked = tf.constant([i in self.thing_ids for i in range(self.labels.num_classes)])
-        return classes, there & tf.gather(tracked, classes), labels % self.labels.label_divisor == 0
+        return classes, there & tf.gather(self.things(), classes)
+
+    def _per_class(self, values: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        return tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, self.labels.num_classes)
 
 
 class TrackingAndSegmentation(_TrackingScores):
@@ -135,6 +129,8 @@ class TrackingAndSegmentation(_TrackingScores):
     In every frame masks of a class match where their IoU is above one half. Predicted masks without a match are false
     positives unless more than half of them lies on void or crowds.
     """
+
+    _COUNTS = ("masks", "tp", "fp", "fn", "iou", "ignored")
 
     def __init__(self, *args, name: str = "tracking_and_segmentation", **kwargs):
         """Makes the metric; the arguments are those of `_TrackingScores`."""
@@ -147,7 +143,7 @@ class TrackingAndSegmentation(_TrackingScores):
         they can be negative, but for MOTSP. `masks` of the ground truth, `tp, fp, fn`, switches `ids`, `ignored`
         predictions, `iou` summed over TP, `ids_iou` summed over switches [C]; `overflow`, `invalid`.
         """
-        sums = {name: tf.convert_to_tensor(getattr(self, name)) for name in (*self._names(), "ids", "ids_iou")}
+        sums = self.sums()
         errors = sums["fp"] + sums["ids"]
         per_class = {
             "motsa": tf.math.divide_no_nan(sums["tp"] - errors, sums["masks"]),
@@ -161,45 +157,34 @@ class TrackingAndSegmentation(_TrackingScores):
             "n": count,
             **{f"{name}_per_class": value for name, value in per_class.items()},
             **sums,
-            "overflow": tf.convert_to_tensor(self.overflow),
-            "invalid": tf.convert_to_tensor(self.invalid),
+            **self.faults(),
         }
 
-    def _names(self) -> tuple[str, ...]:
-        return ("masks", "tp", "fp", "fn", "iou", "ignored")
-
-    def _matches(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        true_class, true_tracked, no_id = self._tracked(true)
-        pred_class, pred_tracked, _ = self._tracked(pred)
-        union = _area(true, shared) + _area(pred, shared) - shared
-        candidate = true_tracked & ~no_id & pred_tracked & (true_class == pred_class)
+    def _match(self, found: pairs.Pairs, shared: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        shared = shared[:, 0]
+        true_class, true_tracked = self._tracked(found.true_labels)
+        pred_class, pred_tracked = self._tracked(found.pred_labels)
+        no_id = found.true_labels % self.labels.label_divisor == 0
+        masks, ignored = true_tracked & ~no_id, (found.true_labels < 0) | (true_tracked & no_id)
+        true_area, pred_area = found.sum_by_true(shared), found.sum_by_pred(shared)
+        union = found.of_true(true_area) + found.of_pred(pred_area) - shared
+        candidate = found.of_true(tf.where(masks, true_class, -1)) == found.of_pred(
+            tf.where(pred_tracked, pred_class, -2)
+        )
         matched = candidate & (2 * shared > union)
-        return tf.where(matched, shared / tf.maximum(union, 1), 0.0), matched
-
-    def _counts(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> dict[str, tf.Tensor]:
-        true_class, true_tracked, no_id = self._tracked(true)
-        pred_class, pred_tracked, _ = self._tracked(pred)
-        iou, matched = self._matches(true, pred, shared)
-        ignore = (true < 0) | (true_tracked & no_id)
-        ignored_area = _area(pred, tf.where(ignore, shared, tf.zeros_like(shared)))
-        pred_matched = _area(pred, tf.cast(matched, tf.int64)) > 0
-        excused = pred_tracked & ~pred_matched & (2 * ignored_area > _area(pred, shared))
-        # A mask occurs in several pairs and counts in the first of them.
-        true_first, pred_first = _is_first(true) & (shared > 0), _is_first(pred) & (shared > 0)
-        masks = self._per_class(true_tracked & ~no_id & true_first, true_class)
-        tp = self._per_class(matched, true_class)
-        ignored = self._per_class(excused & pred_first, pred_class)
-        return {
-            "masks": masks,
-            "tp": tp,
-            "fn": masks - tp,
-            "fp": self._per_class(pred_tracked & pred_first, pred_class) - tp - ignored,
-            "iou": self._per_class(iou, true_class),
-            "ignored": ignored,
+        iou = tf.where(matched, shared / tf.maximum(union, 1), 0.0)
+        hit = found.sum_by_pred(tf.cast(matched, tf.int32)) > 0
+        on_ignored = found.sum_by_pred(tf.where(found.of_true(ignored), shared, tf.zeros_like(shared)))
+        wrong = pred_tracked & (pred_area > 0) & ~hit
+        excused = wrong & (2 * on_ignored > pred_area)
+        counts = {
+            "masks": self._per_class(masks & (true_area > 0), true_class),
+            "tp": self._per_class(hit, pred_class),
+            "fp": self._per_class(wrong & ~excused, pred_class),
+            "iou": self._per_class(found.sum_by_true(iou), true_class),
+            "ignored": self._per_class(excused, pred_class),
         }
-
-    def _per_class(self, values: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        return tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, self.labels.num_classes)
+        return {**counts, "fn": counts["masks"] - counts["tp"]}, iou, matched
 
 
 class PanopticTrackingQuality(_TrackingScores):
@@ -207,6 +192,8 @@ class PanopticTrackingQuality(_TrackingScores):
 
     PTQ subtracts the number of switches, sPTQ their IoU.
     """
+
+    _COUNTS = panoptic_quality.Counts._fields
 
     def __init__(self, *args, name: str = "panoptic_tracking_quality", **kwargs):
         """Makes the metric; the arguments are those of `_TrackingScores`."""
@@ -216,7 +203,7 @@ class PanopticTrackingQuality(_TrackingScores):
         """The values so far, float64: `ptq, sptq` are means over the `n` classes that occur, with `_per_class` [C]
         each; `tp, fp, fn, iou`, switches `ids` and their `ids_iou` [C]; `overflow`, `invalid`. PTQ can be negative.
         """
-        sums = {name: tf.convert_to_tensor(getattr(self, name)) for name in (*self._names(), "ids", "ids_iou")}
+        sums = self.sums()
         denominator = sums["tp"] + 0.5 * sums["fp"] + 0.5 * sums["fn"]
         per_class = {
             "ptq": tf.math.divide_no_nan(sums["iou"] - sums["ids"], denominator),
@@ -228,38 +215,15 @@ class PanopticTrackingQuality(_TrackingScores):
             "n": count,
             **{f"{name}_per_class": value for name, value in per_class.items()},
             **sums,
-            "overflow": tf.convert_to_tensor(self.overflow),
-            "invalid": tf.convert_to_tensor(self.invalid),
+            **self.faults(),
         }
 
-    def _names(self) -> tuple[str, ...]:
-        return panoptic_quality.ImageCounts._fields
-
-    def _matches(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        true_class, true_tracked, no_id = self._tracked(true)
-        pred_class, pred_tracked, _ = self._tracked(pred)
-        void = _area(pred, tf.where(true < 0, shared, tf.zeros_like(shared)))
-        union = _area(true, shared) + _area(pred, shared) - void - shared
-        candidate = true_tracked & ~no_id & pred_tracked & (true_class == pred_class)
-        matched = candidate & (2 * shared > union)
-        return tf.where(matched, shared / tf.maximum(union, 1), 0.0), matched
-
-    def _counts(self, true: tf.Tensor, pred: tf.Tensor, shared: tf.Tensor) -> dict[str, tf.Tensor]:
-        column = shared[:, tf.newaxis]
-        counts = video_panoptic_quality.pair_counts(true, pred, column, column, self.labels, self.thing_ids)
-        return {name: value[0] for name, value in counts._asdict().items()}
-
-
-def _area(labels: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """The sum of `pixels` over all pairs of the same label, for every pair: [N], [N] -> [N]."""
-    numbers = tubes.group(labels)
-    return tf.gather(tf.math.unsorted_segment_sum(pixels, numbers, tf.size(labels)), numbers)
-
-
-def _is_first(labels: tf.Tensor) -> tf.Tensor:
-    """Whether a pair is the first of its label, [N] -> [N]."""
-    numbers, places = tubes.group(labels), tf.range(tf.size(labels))
-    return tf.gather(tf.math.unsorted_segment_min(places, numbers, tf.size(labels)), numbers) == places
+    def _match(self, found: pairs.Pairs, shared: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        outcome = panoptic_quality.matches(found, shared, self.labels, self.thing_ids)
+        counts = panoptic_quality.count(outcome, found, shared, self.labels, self.thing_ids)
+        tracked = found.of_true(self._tracked(found.true_labels)[1])
+        iou = tf.where(tracked, outcome.iou[:, 0], 0.0)
+        return {name: value[0] for name, value in counts._asdict().items()}, iou, tracked & outcome.matched[:, 0]
 
 
 def _switches(
@@ -277,10 +241,10 @@ def _switches(
         The new pairs [M], which of the frame's pairs are switches [N], and whether there are more than M tracks.
     """
     capacity, num_old = last.shape[0], tf.shape(tubes.used(last)[0])[0]
-    old_true, old_pred = tubes.split(tubes.used(last)[0])
+    old_true, old_pred = pairs.split(tubes.used(last)[0])
     all_true = tf.concat([[-1], old_true, tf.where(matched, true, -1)], axis=0)
     all_pred = tf.concat([[-1], old_pred, pred], axis=0)
-    numbers, size = tubes.group(all_true), tf.size(all_true)
+    numbers, size = pairs.group(all_true), tf.size(all_true)
     # The old pairs come first, each track at most once in the frame.
     places = tf.range(size)
     first = tf.math.unsorted_segment_min(places, numbers, size)
@@ -291,7 +255,7 @@ def _switches(
 
     there = tf.range(size) <= tf.reduce_max(numbers)
     newest = tf.where(there, newest, 0)
-    keys = tubes.join(tf.gather(all_true, newest), tf.gather(all_pred, newest))
+    keys = pairs.join(tf.gather(all_true, newest), tf.gather(all_pred, newest))
     keys = tf.where(there & (tf.gather(all_true, newest) >= 0), keys, tf.zeros_like(keys))
     table = tubes.collect(keys, tf.zeros([tf.size(keys), 1]), capacity)
     return table.keys, tf.ensure_shape(switched, matched.shape), table.overflow

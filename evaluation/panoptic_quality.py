@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from evaluation import additive, segments
+from evaluation import additive, pairs, panoptic_metric, segments
 
 
-class ImageCounts(NamedTuple):
-    """What one image adds to the totals, [C] float64 each."""
+class Counts(NamedTuple):
+    """What the matches of segments add to the totals, [..., C] float64 each."""
 
     iou: tf.Tensor
     tp: tf.Tensor
@@ -22,7 +22,7 @@ class ImageCounts(NamedTuple):
     fn: tf.Tensor
 
 
-class PanopticQuality(additive.ImageMetric):
+class PanopticQuality(panoptic_metric.PanopticMetric, additive.ImageMetric):
     """PQ, SQ and RQ of label maps `class * label_divisor + instance`.
 
     Void is the ignored class with any instance. In the ground truth a thing class with instance 0 is a crowd, which
@@ -58,18 +58,10 @@ class PanopticQuality(additive.ImageMetric):
         Raises:
             ValueError: thing ids outside of the classes, or labels beyond int32.
         """
-        super().__init__(name=name)
-        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
-        self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        self.max_segments = segments.check_capacity(max_segments)
+        super().__init__(num_classes, ignore_label, label_divisor, thing_ids, max_segments=max_segments, name=name)
         self.crowd_as_void = bool(crowd_as_void)
-        check_things(self.labels, self.thing_ids)
-        self.iou = self.add_total("iou", (num_classes,))
-        self.tp = self.add_total("tp", (num_classes,))
-        self.fp = self.add_total("fp", (num_classes,))
-        self.fn = self.add_total("fn", (num_classes,))
-        self.overflow = self.add_total("overflow")
-        self.invalid = self.add_total("invalid")
+        for total in Counts._fields:
+            setattr(self, total, self.add_total(total, (self.labels.num_classes,)))
 
     def result(self) -> dict[str, tf.Tensor]:
         """The values so far, float64 in [0, 1].
@@ -78,123 +70,140 @@ class PanopticQuality(additive.ImageMetric):
         stuff; `pq_per_class, sq_per_class, rq_per_class, iou, tp, fp, fn` are vectors [C] (0 where a class does not
         occur); `overflow` and `invalid` count images that were left out. Without any class the means are 0.
         """
-        tp, fp, fn, iou = (tf.convert_to_tensor(v) for v in (self.tp, self.fp, self.fn, self.iou))
-        result = qualities(ImageCounts(iou=iou, tp=tp, fp=fp, fn=fn), self.labels, self.thing_ids)
-        result.update(overflow=tf.convert_to_tensor(self.overflow), invalid=tf.convert_to_tensor(self.invalid))
-        return result
+        totals = Counts(*[tf.convert_to_tensor(getattr(self, name)) for name in Counts._fields])
+        per_class, occurs = qualities(totals)
+        return {**of_classes(self, totals, per_class, occurs), **self.faults()}
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
-        return {
-            "name": self.name,
-            **self.labels._asdict(),
-            "thing_ids": self.thing_ids,
-            "max_segments": self.max_segments,
-            "crowd_as_void": self.crowd_as_void,
-        }
+        return {**super().get_config(), "crowd_as_void": self.crowd_as_void}
 
     def _image(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = segments.overlaps(y_true, y_pred, self.labels, max_segments=self.max_segments)
-        counts = image_counts(found, self.labels, self.thing_ids, crowd_as_void=self.crowd_as_void)
-        return segments.scored(found, counts._asdict())
+        found = pairs.overlaps(y_true, y_pred, self.labels, max_segments=self.max_segments)
+        meeting = found.pairs
+        if self.crowd_as_void:
+            crowd = is_crowd(meeting.true_labels, self.labels, self.thing_ids)
+            void = tf.where(crowd, segments.VOID, meeting.true_labels)
+            meeting = meeting._replace(true_labels=void)
+        counts = match(meeting, found.counts, self.labels, self.thing_ids)
+        return pairs.scored(found, {name: value[0] for name, value in counts._asdict().items()})
 
 
-def check_things(labels: segments.Labels, thing_ids: Sequence[int]) -> None:
-    """Raises ValueError where a thing is no class, or is void."""
-    strange = [i for i in thing_ids if not 0 <= i < labels.num_classes or i == labels.ignore_label]
-    if strange:
-        raise ValueError(f"Expected thing_ids in [0, {labels.num_classes}) without the ignored class, got {strange}.")
-
-
-def qualities(
-    counts: ImageCounts, labels: segments.Labels, thing_ids: Sequence[int], *, absent_as_zero: bool = False
-) -> dict[str, tf.Tensor]:
-    """What the totals [..., C] of a data set amount to, see `PanopticQuality.result`; of shape [...] and [..., C].
-
-    With `absent_as_zero` the means run over all classes but void, whether they occur or not.
-    """
-    iou, tp, fp, fn = counts
+def qualities(totals: Counts) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """`pq`, `sq` and `rq` of every class, and which classes occur: totals [..., C] -> [..., C]."""
+    iou, tp, fp, fn = totals
     denominator = tp + 0.5 * fp + 0.5 * fn
     per_class = {
         "pq": tf.math.divide_no_nan(iou, denominator),
         "sq": additive.ratio(iou, tp),
         "rq": tf.math.divide_no_nan(tp, denominator),
     }
-    classes = range(labels.num_classes)
-    things = tf.constant([i in thing_ids for i in classes])
-    occurs = denominator > 0.0
-    if absent_as_zero:
-        occurs = tf.broadcast_to(tf.constant([i != labels.ignore_label for i in classes]), tf.shape(occurs))
-    groups = {"": occurs, "_things": occurs & things, "_stuff": occurs & ~things}
-    result: dict[str, tf.Tensor] = {}
-    for suffix, members in groups.items():
-        weights = tf.cast(members, tf.float64)
-        count = tf.reduce_sum(weights, axis=-1)
-        for key, values in per_class.items():
-            result[key + suffix] = tf.math.divide_no_nan(tf.reduce_sum(values * weights, axis=-1), count)
-        result["n" + suffix] = count
-    result.update({f"{key}_per_class": values for key, values in per_class.items()})
-    result.update(tp=tp, fp=fp, fn=fn, iou=iou)
-    return result
+    return per_class, denominator > 0.0
 
 
-def image_counts(
-    found: segments.Overlaps,
+def of_classes(
+    metric: panoptic_metric.PanopticMetric, totals: Counts, per_class: dict[str, tf.Tensor], occurs: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Results of classes under the names of `PanopticQuality.result`."""
+    return {
+        **metric.means(per_class, occurs),
+        **{f"{name}_per_class": values for name, values in per_class.items()},
+        **totals._asdict(),
+    }
+
+
+def is_crowd(true_labels: tf.Tensor, labels: segments.Labels, crowd_ids: Iterable[int]) -> tf.Tensor:
+    """Which labels are crowds: instance 0 of a class of `crowd_ids`; [S] -> [S] bool."""
+    classes, used = segments.slot_classes(true_labels, labels)
+    return used & (true_labels % labels.label_divisor == 0) & tf.gather(segments.members(crowd_ids, labels), classes)
+
+
+class Matches(NamedTuple):
+    """Which pairs of segments match; N pairs, S segments on either side, W maps of pixels that are scored at once."""
+
+    iou: tf.Tensor  # [N, W] float64, 0 where they do not match
+    matched: tf.Tensor  # [N, W] bool
+    true_areas: tf.Tensor  # [S, W]
+    pred_areas: tf.Tensor  # [S, W], void ground truth included
+    void: tf.Tensor  # [S, W], pixels of a predicted segment on void ground truth
+
+
+def matches(
+    found: pairs.Pairs,
+    shared: tf.Tensor,
     labels: segments.Labels,
-    thing_ids: Sequence[int],
+    crowd_ids: Iterable[int],
     *,
-    crowd_as_void: bool = False,
+    true_area: tf.Tensor | None = None,
     boundary_iou: tf.Tensor | None = None,
-) -> ImageCounts:
-    """Matches the segments of one image and counts per class; the lower of IoU and `boundary_iou` [K, K] decides."""
-    num_classes, divisor = labels.num_classes, labels.label_divisor
-    is_thing = tf.constant([i in thing_ids for i in range(num_classes)])
-    counts = found.counts
-    slots = tf.range(tf.shape(counts)[0])
+) -> Matches:
+    """Which pairs match: the same class, no void, no crowd, and an IoU above one half outside void ground truth.
 
+    Args:
+        found: the pairs.
+        shared: pixels of a pair [N, W], integers.
+        labels: which labels there are.
+        crowd_ids: classes that are a crowd where the ground-truth instance is 0.
+        true_area: what a pair adds to the area of the ground-truth segment [N, W]; more than `shared` where some of
+            its predicted pixels are taken for void. None: `shared`.
+        boundary_iou: [N, W], takes the place of IoUs that are higher.
+    """
     true_class, true_used = segments.slot_classes(found.true_labels, labels)
     pred_class, pred_used = segments.slot_classes(found.pred_labels, labels)
-    crowd = true_used & (found.true_labels % divisor == 0) & tf.gather(is_thing, true_class)
-    true_area = tf.reduce_sum(counts, axis=1)
-    pred_area = tf.reduce_sum(counts, axis=0)
-    void = counts[0]
-    if crowd_as_void:
-        void += tf.reduce_sum(tf.where(crowd[:, tf.newaxis], counts, 0), axis=0)
-
-    # Who covers more than half of a union covers more than half of the prediction's pixels outside void, so only the
-    # segment that covers most of them comes into question; where two cover the same, neither does.
-    candidates = tf.where((slots == 0)[:, tf.newaxis], 0, counts)
-    best = tf.argmax(candidates, axis=0, output_type=tf.int32)
-    inter = tf.reduce_max(candidates, axis=0)
-    union = tf.gather(true_area, best) + pred_area - inter - void
-    matched = (
-        (inter > 0)
-        & (2 * inter > union)
-        & pred_used
-        & tf.gather(true_used & ~crowd, best)
-        & (tf.gather(true_class, best) == pred_class)
-    )
-    iou = inter / tf.maximum(union, 1)
+    real = true_used & ~is_crowd(found.true_labels, labels, crowd_ids)
+    on_segment = found.of_true(true_used)[:, tf.newaxis]
+    void = found.sum_by_pred(tf.where(on_segment, tf.zeros_like(shared), shared))
+    true_areas = found.sum_by_true(shared if true_area is None else true_area)
+    pred_areas = found.sum_by_pred(shared)
+    union = found.of_true(true_areas) + found.of_pred(pred_areas - void) - shared
+    candidate = found.of_true(tf.where(real, true_class, -1)) == found.of_pred(tf.where(pred_used, pred_class, -2))
+    matched = candidate[:, tf.newaxis] & (2 * shared > union)
+    iou = shared / tf.maximum(union, 1)
     if boundary_iou is not None:
-        iou = tf.minimum(iou, tf.gather_nd(boundary_iou, tf.stack([best, slots], axis=1)))
+        iou = tf.minimum(iou, boundary_iou)
         matched &= iou > 0.5
-    iou = tf.where(matched, iou, 0.0)
-    true_matched = tf.math.unsorted_segment_max(tf.cast(matched, tf.int32), best, counts.shape[0]) > 0
+    return Matches(tf.where(matched, iou, 0.0), matched, true_areas, pred_areas, void)
 
-    if crowd_as_void:
-        excused = void
-    else:
-        own_crowd = crowd[:, tf.newaxis] & (true_class[:, tf.newaxis] == pred_class)
-        excused = void + tf.reduce_sum(tf.where(own_crowd, counts, 0), axis=0)
-    false_positive = pred_used & ~matched & (2 * excused <= pred_area)
-    false_negative = true_used & ~crowd & ~true_matched
+
+def match(
+    found: pairs.Pairs,
+    shared: tf.Tensor,
+    labels: segments.Labels,
+    crowd_ids: Sequence[int],
+    *,
+    true_area: tf.Tensor | None = None,
+    boundary_iou: tf.Tensor | None = None,
+) -> Counts:
+    """Matches segments and counts per class, [W, C] each; arguments as those of `matches`."""
+    outcome = matches(found, shared, labels, crowd_ids, true_area=true_area, boundary_iou=boundary_iou)
+    return count(outcome, found, shared, labels, crowd_ids)
+
+
+def count(
+    outcome: Matches, found: pairs.Pairs, shared: tf.Tensor, labels: segments.Labels, crowd_ids: Sequence[int]
+) -> Counts:
+    """What `matches` found, per class, [W, C] each."""
+    true_class, true_used = segments.slot_classes(found.true_labels, labels)
+    pred_class, pred_used = segments.slot_classes(found.pred_labels, labels)
+    crowd = is_crowd(found.true_labels, labels, crowd_ids)
+    own_crowd = found.of_true(tf.where(crowd, true_class, -1)) == found.of_pred(pred_class)
+    excused = found.sum_by_pred(tf.where(own_crowd[:, tf.newaxis], shared, tf.zeros_like(shared)))
+    excused += outcome.void
 
     def per_class(values: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        return tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, num_classes)
+        """Values of segments [S, W] -> [W, C]."""
+        sums = tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, labels.num_classes)
+        return tf.transpose(tf.ensure_shape(sums, [labels.num_classes, shared.shape[1]]))
 
-    return ImageCounts(
-        iou=per_class(iou, pred_class),
-        tp=per_class(matched, pred_class),
+    # A segment matches one other at most.
+    hits = tf.cast(outcome.matched, tf.int32)
+    true_hit, pred_hit = found.sum_by_true(hits) > 0, found.sum_by_pred(hits) > 0
+    false_positive = pred_used[:, tf.newaxis] & (outcome.pred_areas > 0) & ~pred_hit
+    false_positive &= 2 * excused <= outcome.pred_areas
+    false_negative = (true_used & ~crowd)[:, tf.newaxis] & (outcome.true_areas > 0) & ~true_hit
+    return Counts(
+        iou=per_class(found.sum_by_true(outcome.iou), true_class),
+        tp=per_class(true_hit, true_class),
         fp=per_class(false_positive, pred_class),
         fn=per_class(false_negative, true_class),
     )

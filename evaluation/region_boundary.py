@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from evaluation import additive
+from evaluation import additive, segments
 
 _SUMMARY = ("mean", "recall", "decay")
 
@@ -189,8 +189,8 @@ def boundary_f(true: tf.Tensor, pred: tf.Tensor, radius: int) -> tf.Tensor:
     true, pred = boundary_of(true), boundary_of(pred)
     num_true = tf.cast(tf.math.count_nonzero(true), tf.float64)
     num_pred = tf.cast(tf.math.count_nonzero(pred), tf.float64)
-    found = tf.cast(tf.math.count_nonzero(true & dilated(pred, radius)), tf.float64)
-    right = tf.cast(tf.math.count_nonzero(pred & dilated(true, radius)), tf.float64)
+    found = tf.cast(num_near(true, pred, radius), tf.float64)
+    right = tf.cast(num_near(pred, true, radius), tf.float64)
     # One side empty: precision or recall is 1, the other 0, and so is F. Both empty: 1.
     precision, recall = tf.math.divide_no_nan(right, num_pred), tf.math.divide_no_nan(found, num_true)
     f_measure = tf.math.divide_no_nan(2.0 * precision * recall, precision + recall)
@@ -207,19 +207,26 @@ def boundary_of(mask: tf.Tensor) -> tf.Tensor:
     return (mask != more[:-1, 1:]) | (mask != more[1:, :-1]) | (mask != more[1:, 1:])
 
 
-def dilated(mask: tf.Tensor, radius: int) -> tf.Tensor:
-    """What lies within `radius` pixels of a mask: [H, W] bool -> the same."""
+def num_near(mask: tf.Tensor, other: tf.Tensor, radius: int) -> tf.Tensor:
+    """How many pixels of a mask have one of the other within `radius`: two [H, W] bool -> [] int64.
+
+    Outside XLA only the mask's own pixels are looked at, which are few where it is a boundary.
+    """
+    # How many pixels of the other one there are in a row before a column.
+    before = segments.prefix_sum(tf.cast(tf.pad(other, [[radius, radius], [radius + 1, radius]]), tf.int32))
     height, width = mask.shape
-    before = tf.cumsum(tf.cast(tf.pad(mask, [[0, 0], [radius + 1, radius]]), tf.int32), axis=1)
-    result = tf.zeros([height + 2 * radius, width], tf.bool)
-    for dy in range(radius + 1):
+    rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
+    if not segments.compiling_by_xla():
+        rows, columns = tf.unstack(tf.cast(tf.where(mask), tf.int32), axis=1)
+    near = tf.zeros(tf.shape(rows + columns), tf.bool)
+    for dy in range(-radius, radius + 1):
         reach = math.isqrt(radius**2 - dy**2)
-        # Whether the row has a pixel of the mask from x - reach to x + reach.
-        right, left = radius + 1 + reach, radius - reach
-        hit = before[:, right : right + width] > before[:, left : left + width]
-        for shift in {radius - dy, radius + dy}:
-            result |= tf.pad(hit, [[shift, 2 * radius - shift], [0, 0]])
-    return result[radius : radius + height]
+        start = (rows + radius + dy) * before.shape[1] + columns + radius - reach
+        counts = tf.gather(tf.reshape(before, [-1]), [start, start + 2 * reach + 1])
+        near |= counts[1] > counts[0]
+    if segments.compiling_by_xla():
+        near &= mask
+    return tf.math.count_nonzero(near)
 
 
 def _summary(frames: tf.Tensor, count: tf.Tensor, there: tf.Tensor) -> tf.Tensor:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from evaluation import additive, mean_iou, panoptic_quality, segments, tubes
+from evaluation import additive, mean_iou, pairs, panoptic_metric, segments, tubes
 
 
-class SegmentationTrackingQuality(additive.AdditiveMetric):
+class SegmentationTrackingQuality(panoptic_metric.PanopticMetric):
     """STQ of label maps `class * label_divisor + track id`: geometric mean of association (AQ) and segmentation (SQ).
 
     Tubes are the labels of tracked classes over a whole sequence. Association ignores classes, but a track that changes
@@ -54,22 +54,15 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
         Raises:
             ValueError: thing ids outside of the classes, capacities below 1, or labels beyond int32.
         """
-        super().__init__(name=name)
-        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
-        self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        panoptic_quality.check_things(self.labels, self.thing_ids)
-        self.max_segments, self.max_pairs = int(max_segments), int(max_pairs)
-        self.max_sequences = int(max_sequences)
-        if min(self.max_segments, self.max_pairs) < 1 or self.max_sequences < 0:
-            raise ValueError(
-                f"Expected max_segments >= 1, max_pairs >= 1 and max_sequences >= 0, got {max_segments}, {max_pairs} "
-                f"and {max_sequences}."
-            )
+        super().__init__(num_classes, ignore_label, label_divisor, thing_ids, max_segments=max_segments, name=name)
+        self.max_pairs, self.max_sequences = int(max_pairs), int(max_sequences)
+        if self.max_pairs < 1 or self.max_sequences < 0:
+            raise ValueError(f"Expected max_pairs >= 1 and max_sequences >= 0, got {max_pairs} and {max_sequences}.")
         size = self.labels.num_classes + 1
         for name, shape in (("aq", ()), ("num_tubes", ()), ("length", ()), ("confusion", (size, size))):
             self.add_of_all_and_each(name, shape)
-        for name in ("scored_length", "sequences_beyond", "overflow", "invalid"):
-            setattr(self, name, self.add_total(name))
+        self.scored_length = self.add_total("scored_length")
+        self.sequences_beyond = self.add_total("sequences_beyond")
         self.keys = self.add_scratch("keys", (self.max_pairs,), tf.int64)
         self.pixels = self.add_scratch("pixels", (self.max_pairs, 1))
         self.sequence = self.add_scratch("sequence", (), tf.int64)
@@ -128,19 +121,11 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
             }
             result.update({name + suffix: value for name, value in values.items()})
         result["unflushed"] = result["length"] - tf.convert_to_tensor(self.scored_length)
-        result.update({name: tf.convert_to_tensor(getattr(self, name)) for name in self._faults()})
-        return result
+        return {**result, "sequences_beyond": tf.convert_to_tensor(self.sequences_beyond), **self.faults()}
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
-        return {
-            "name": self.name,
-            **self.labels._asdict(),
-            "thing_ids": self.thing_ids,
-            "max_segments": self.max_segments,
-            "max_pairs": self.max_pairs,
-            "max_sequences": self.max_sequences,
-        }
+        return {**super().get_config(), "max_pairs": self.max_pairs, "max_sequences": self.max_sequences}
 
     def add_of_all_and_each(self, name: str, shape: tuple[int, ...]) -> None:
         """Adds a sum over all sequences, and one per sequence."""
@@ -164,9 +149,6 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
             inputs.append(tf.cast(additive.as_frames("weights", weights, inputs[0]), tf.float64))
         return inputs
 
-    def _faults(self) -> tuple[str, ...]:
-        return ("sequences_beyond", "overflow", "invalid")
-
     def _frame(
         self,
         scratch: dict[str, tf.Tensor],
@@ -178,7 +160,7 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
         begins = (scratch["frames"] > 0.0) & (scratch["sequence"] != sequence)
         scratch, scored = tf.cond(begins, lambda: self._scored(scratch), lambda: (scratch, self._nothing_scored()))
         found = tubes.frame_pairs(y_true, y_pred, self.labels, max_segments=self.max_segments, weights=weights)
-        true, pred = tubes.split(found.keys)
+        true, pred = pairs.split(found.keys)
         counts = tf.cast(found.counts, tf.float64)
         table = self._extended(scratch["keys"], scratch["pixels"], true, pred, counts)
         overflow = found.overflow | table.overflow
@@ -206,12 +188,12 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
         """The table of tubes with another frame."""
         true_class, true_used = segments.slot_classes(true, self.labels)
         pred_class, pred_used = segments.slot_classes(pred, self.labels)
-        tracked = tf.constant([i in self.thing_ids for i in range(self.labels.num_classes)])
+        tracked = self.things()
         true_thing = true_used & tf.gather(tracked, true_class)
         crowd = true_thing & (true % self.labels.label_divisor == 0)
         true_tube = true_thing & ~crowd
         pred_tube = pred_used & tf.gather(tracked, pred_class) & ~crowd
-        new = tubes.join(tf.where(true_tube, true, -1), tf.where(pred_tube, pred, -1))
+        new = pairs.join(tf.where(true_tube, true, -1), tf.where(pred_tube, pred, -1))
         keys, pixels = tubes.used(keys, pixels)
         return tubes.collect(tf.concat([keys, new], 0), tf.concat([pixels, counts], 0), self.max_pairs)
 
@@ -243,14 +225,11 @@ class SegmentationTrackingQuality(additive.AdditiveMetric):
 
 def association(keys: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The sum of AQ(g) over the ground-truth tubes, and their number: keys [N] int64, pixels [N] float64."""
-    true, pred = tubes.split(keys)
-    size = tf.size(keys)
-    true_number, pred_number = tubes.group(true), tubes.group(pred)
-    true_area = tf.math.unsorted_segment_sum(pixels, true_number, size)
-    pred_area = tf.math.unsorted_segment_sum(pixels, pred_number, size)
-    is_tube = tf.math.unsorted_segment_max(tf.cast(true >= 0, tf.int32), true_number, size) > 0
-    num_tubes = tf.reduce_sum(tf.cast(is_tube & (true_area > 0.0), tf.float64))
-    own, other = tf.gather(true_area, true_number), tf.gather(pred_area, pred_number)
-    shared = tf.where((true >= 0) & (pred >= 0), pixels, 0.0)
+    found = pairs.pairs_of(*pairs.split(keys))
+    true_area, pred_area = found.sum_by_true(pixels), found.sum_by_pred(pixels)
+    num_tubes = tf.reduce_sum(tf.cast((found.true_labels >= 0) & (true_area > 0.0), tf.float64))
+    own, other = found.of_true(true_area), found.of_pred(pred_area)
+    both = (found.of_true(found.true_labels) >= 0) & (found.of_pred(found.pred_labels) >= 0)
+    shared = tf.where(both, pixels, 0.0)
     iou = tf.math.divide_no_nan(shared, own + other - shared)
     return tf.reduce_sum(tf.math.divide_no_nan(shared * iou, own)), num_tubes

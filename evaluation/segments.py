@@ -1,21 +1,22 @@
-"""Areas and overlaps of the segments of two label maps: exact, of static shape, compilable by XLA.
+"""The segments of a label map: which labels there are, runs of equal labels, and numbers for segments.
 
 A label is `class * label_divisor + instance`. A segment is the set of pixels of one label. All labels of the ignored
 class are one: void. Every map's segments are numbered by ascending label, from slot 1; slot 0 is void.
 
-Two equivalent ways lead to the same numbers. Outside XLA, runs of equal label pairs along the pixels are found first,
-and all else works on a few thousand runs instead of millions of pixels. XLA needs static shapes, so there a table over
-all possible labels gives the slots.
+Outside XLA, runs of equal labels along the pixels are found first, and all else works on a few thousand runs instead of
+millions of pixels. XLA needs static shapes, so there every pixel is a run, and a table over all possible labels gives
+the slots.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-_VOID = -1  # label of slot 0
+VOID = -1  # label of slot 0
 _UNUSED = tf.int32.max  # label of the slots behind the last segment
 _BLOCK = 64
 
@@ -45,49 +46,6 @@ def check_capacity(max_segments: int) -> int:
     if max_segments < 1:
         raise ValueError(f"Expected max_segments >= 1, got {max_segments}.")
     return int(max_segments)
-
-
-class Overlaps(NamedTuple):
-    """The segments of a ground truth and of a prediction, and how many pixels they share.
-
-    K = max_segments + 1. Unused slots hold label int32 max and no pixels, void is label -1.
-    """
-
-    true_labels: tf.Tensor  # [K] int32, ascending
-    pred_labels: tf.Tensor  # [K] int32, ascending
-    counts: tf.Tensor  # [K, K] int32: pixels of ground-truth slot (row) and predicted slot (column)
-    overflow: tf.Tensor  # bool: more than max_segments segments, `counts` is not to be used
-    invalid: tf.Tensor  # bool: there are labels that are neither of a class nor void; they count as void here
-
-
-def overlaps(y_true: tf.Tensor, y_pred: tf.Tensor, labels: Labels, *, max_segments: int) -> Overlaps:
-    """Counts the pixels that segments share: two integer maps of one image, of the same shape, -> Overlaps."""
-    return overlaps_of_runs(*label_pairs(y_true, y_pred), labels, max_segments=max_segments)[0]
-
-
-def overlaps_of_runs(
-    true: tf.Tensor, pred: tf.Tensor, pixels: tf.Tensor, labels: Labels, *, max_segments: int
-) -> tuple[Overlaps, tf.Tensor, tf.Tensor]:
-    """The same from runs of labels and their lengths [R]; also the slots of the true and predicted labels, [R] each."""
-    true, true_invalid = normalize(true, labels)
-    pred, pred_invalid = normalize(pred, labels)
-    size = max_segments + 1
-    true_labels, true_slots, true_overflow = slots(true, labels, size)
-    pred_labels, pred_slots, pred_overflow = slots(pred, labels, size)
-    found = Overlaps(
-        true_labels=true_labels,
-        pred_labels=pred_labels,
-        counts=pair_counts(true_slots, pred_slots, pixels, size),
-        overflow=tf.logical_or(true_overflow, pred_overflow),
-        invalid=tf.logical_or(true_invalid, pred_invalid),
-    )
-    return found, true_slots, pred_slots
-
-
-def pair_counts(true_slots: tf.Tensor, pred_slots: tf.Tensor, pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Pixels per pair of slots below `size`: slots and pixels of runs [R] -> [size, size]."""
-    counts = tf.math.unsorted_segment_sum(pixels, true_slots * size + pred_slots, size * size)
-    return tf.reshape(counts, [size, size])
 
 
 def label_pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -144,20 +102,16 @@ def as_int32(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(labels, tf.int32)
 
 
+def members(class_ids: Iterable[int], labels: Labels) -> tf.Tensor:
+    """Which classes are among some: [C] bool."""
+    chosen = set(class_ids)
+    return tf.constant([i in chosen for i in range(labels.num_classes)])
+
+
 def slot_classes(slot_labels: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
-    """The class of every slot of `Overlaps` (0 for void and unused ones), and which slots hold a segment; [K] each."""
+    """The class of every label (0 for void and unused slots), and which labels are those of a segment; [S] each."""
     used = (slot_labels >= 0) & (slot_labels < labels.num_classes * labels.label_divisor)
     return tf.where(used, slot_labels, 0) // labels.label_divisor, used
-
-
-def scored(found: Overlaps, totals: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What an image adds to float64 totals: nothing but a mark in `overflow` or `invalid` where it is faulty."""
-    sound = tf.cast(~(found.overflow | found.invalid), tf.float64)
-    return {
-        **{name: values * sound for name, values in totals.items()},
-        "overflow": tf.cast(found.overflow, tf.float64),
-        "invalid": tf.cast(found.invalid, tf.float64),
-    }
 
 
 def normalize(values: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
@@ -167,7 +121,7 @@ def normalize(values: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
     void = tf.logical_and(values >= first_void, values < first_void + labels.label_divisor)
     known = tf.logical_and(values >= 0, values < end)
     invalid = tf.reduce_any(tf.logical_not(tf.logical_or(void, known)))
-    return tf.where(tf.logical_and(known, tf.logical_not(void)), values, _VOID), invalid
+    return tf.where(tf.logical_and(known, tf.logical_not(void)), values, VOID), invalid
 
 
 def slots(values: tf.Tensor, labels: Labels, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -180,7 +134,7 @@ def slots(values: tf.Tensor, labels: Labels, size: int) -> tuple[tf.Tensor, tf.T
 def _slots_by_unique(values: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Fast, whatever the number of possible labels."""
     # Void comes first, so that it is there and its slot is 0.
-    present, index = tf.unique(tf.concat([[_VOID], values], axis=0))
+    present, index = tf.unique(tf.concat([[VOID], values], axis=0))
     order = tf.argsort(present)
     rank = tf.math.invert_permutation(order)
     overflow = tf.size(present) > size
@@ -202,7 +156,7 @@ def _slots_by_table(values: tf.Tensor, size: int, *, num_labels: int) -> tuple[t
         tf.range(num_labels, dtype=tf.int32), tf.where(present > 0, slot_of_label, -1), size
     )
     used = tf.range(size) <= slot_of_label[-1]
-    table = tf.concat([[_VOID], tf.where(used, table, _UNUSED)[1:]], axis=0)
+    table = tf.concat([[VOID], tf.where(used, table, _UNUSED)[1:]], axis=0)
     slots = tf.where(values >= 0, tf.gather(slot_of_label, tf.maximum(values, 0)), 0)
     return table, slots, overflow
 

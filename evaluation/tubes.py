@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from evaluation import segments
+from evaluation import pairs, segments
 
 PAIRS_PER_SEGMENT = 8  # capacity of a frame's table: segments of a plane map meet few others
-_DENSE_LIMIT = 2**24  # cells of a table of all pairs, above which XLA sorts the pixels instead
-_KEY_BASE = 2**32
 
 
 class Table(NamedTuple):
@@ -36,37 +34,12 @@ class FramePairs(NamedTuple):
     invalid: tf.Tensor  # bool: there are labels that are neither of a class nor void; they count as void here
 
 
-def join(true: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
-    """The keys of pairs of labels: two [...] int32, -1 for void, -> [...] int64."""
-    return (tf.cast(true, tf.int64) + 1) * _KEY_BASE + (tf.cast(pred, tf.int64) + 1)
-
-
-def split(keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The labels of keys: [...] int64 -> true and predicted label, [...] int32, -1 for void and where unused."""
-    return tf.cast(keys // _KEY_BASE, tf.int32) - 1, tf.cast(keys % _KEY_BASE, tf.int32) - 1
-
-
-def group(values: tf.Tensor) -> tf.Tensor:
-    """Numbers equal values: integers [N] -> [N] int32 in [0, N), the same number for the same value.
-
-    The first value has number 0 if none is smaller.
-    """
-    if not segments.compiling_by_xla():
-        return tf.unique(values)[1]
-    order = tf.argsort(values)
-    ordered = tf.gather(values, order)
-    change = tf.concat([[0], tf.cast(ordered[1:] != ordered[:-1], tf.int32)], axis=0)
-    return tf.math.unsorted_segment_sum(segments.prefix_sum(change), order, tf.size(values))
-
-
 def collect(keys: tf.Tensor, counts: tf.Tensor, size: int) -> Table:
     """Sums the counts of equal keys: keys [N] int64, counts [N, D] -> a table of `size` pairs."""
     keys = tf.concat([tf.zeros([1], tf.int64), keys], axis=0)  # so that number 0 is what is unused
     counts = tf.concat([tf.zeros([1, counts.shape[1]], counts.dtype), counts], axis=0)
-    numbers = group(keys)
-    length = tf.size(keys) if segments.compiling_by_xla() else tf.reduce_max(numbers) + 1
-    keys = tf.maximum(tf.math.unsorted_segment_max(keys, numbers, length), 0)
-    counts = tf.math.unsorted_segment_sum(counts, numbers, length)
+    keys, numbers = pairs.distinct(keys)
+    counts = tf.math.unsorted_segment_sum(counts, numbers, tf.size(keys))
     overflow = tf.reduce_any(keys[size + 1 :] > 0)
     keys, counts = keys[1 : size + 1], counts[1 : size + 1]
     missing = size - tf.size(keys)
@@ -103,49 +76,24 @@ def frame_pairs(
         levels: in which of D = `num_levels` columns a pixel counts, [H, W] int32; None: in the only one.
         num_levels: D.
     """
-    maps = [segments.as_int32(y_true), segments.as_int32(y_pred)]
-    maps += [each for each in (weights, levels) if each is not None]
-    (true, pred, *more), pixels = segments.runs(*maps)
-    true, true_invalid = segments.normalize(true, labels)
-    pred, pred_invalid = segments.normalize(pred, labels)
-    if weights is not None:
-        pixels = more.pop(0) * tf.cast(pixels, tf.float64)
-    counts = pixels[:, tf.newaxis]
-    if levels is not None:
-        counts = counts * tf.one_hot(more.pop(0), num_levels, dtype=pixels.dtype)
-    size = PAIRS_PER_SEGMENT * max_segments
-    dense = num_levels * (max_segments + 1) ** 2 <= _DENSE_LIMIT
-    if segments.compiling_by_xla() and dense:
-        table, too_many = _collect_dense(true, pred, counts, labels, max_segments, size)
-    else:
-        table = collect(join(true, pred), counts, size)
-        found = [_num_labels(each) > max_segments for each in split(table.keys)]
-        too_many = tf.logical_or(*found)
-    void = tf.reduce_sum(tf.where(((true < 0) & (pred < 0))[:, tf.newaxis], counts, tf.zeros_like(counts)), axis=0)
-    return FramePairs(table.keys, table.counts, void, table.overflow | too_many, true_invalid | pred_invalid)
-
-
-def _num_labels(labels: tf.Tensor) -> tf.Tensor:
-    """How many labels there are, void aside, in a list [N] in which not all is void or N > the answer."""
-    numbers = group(tf.concat([[-1], labels], axis=0))
-    return tf.reduce_max(numbers)
-
-
-def _collect_dense(
-    true: tf.Tensor, pred: tf.Tensor, counts: tf.Tensor, labels: segments.Labels, max_segments: int, size: int
-) -> tuple[Table, tf.Tensor]:
-    """The table, and whether there are too many segments, by a count of all pairs: no sorting of pixels."""
-    slots = max_segments + 1
-    true_labels, true_slots, true_overflow = segments.slots(true, labels, slots)
-    pred_labels, pred_slots, pred_overflow = segments.slots(pred, labels, slots)
-    cells = tf.math.unsorted_segment_sum(counts, true_slots * slots + pred_slots, slots * slots)
-    present = tf.reduce_any(cells > 0, axis=1) & (tf.range(slots * slots) > 0)
-    number = segments.prefix_sum(tf.cast(present, tf.int32))
-    target = tf.where(present & (number <= size), number - 1, -1)
-    keys = tf.reshape(join(true_labels[:, tf.newaxis], pred_labels[tf.newaxis]), [-1])
-    table = Table(
-        keys=tf.maximum(tf.math.unsorted_segment_max(keys, target, size), 0),
-        counts=tf.math.unsorted_segment_sum(cells, target, size),
-        overflow=number[-1] > size,
+    found = pairs.overlaps(
+        y_true, y_pred, labels, max_segments=max_segments, weights=weights, levels=levels, num_levels=num_levels
     )
-    return table, true_overflow | pred_overflow
+    meet = tf.reduce_any(found.counts > 0, axis=1)
+    true, pred = found.pairs.of_true(found.pairs.true_labels), found.pairs.of_pred(found.pairs.pred_labels)
+    keys = tf.where(meet, pairs.join(true, pred), 0)
+    void = tf.reduce_sum(tf.where((keys == 0)[:, tf.newaxis], found.counts, tf.zeros_like(found.counts)), axis=0)
+    table = _compact(keys, found.counts, PAIRS_PER_SEGMENT * max_segments)
+    return FramePairs(table.keys, table.counts, void, found.overflow | table.overflow, found.invalid)
+
+
+def _compact(keys: tf.Tensor, counts: tf.Tensor, size: int) -> Table:
+    """The entries with a key, in their order: [N], [N, D] -> a table of `size` pairs. No key occurs twice."""
+    there = keys > 0
+    number = segments.prefix_sum(tf.cast(there, tf.int32))
+    target = tf.where(there & (number <= size), number - 1, -1)  # -1 goes nowhere
+    return Table(
+        keys=tf.maximum(tf.math.unsorted_segment_max(keys, target, size), 0),
+        counts=tf.math.unsorted_segment_sum(counts, target, size),
+        overflow=tf.reduce_any(number > size),
+    )

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from evaluation import additive, panoptic_quality, segments, tubes
-
-_GROUPS = ("", "_things", "_stuff")
+from evaluation import additive, pairs, panoptic_metric, panoptic_quality, tubes
 
 
-class VideoPanopticQuality(additive.AdditiveMetric):
+class VideoPanopticQuality(panoptic_metric.PanopticMetric):
     """VPQ of label maps `class * label_divisor + track id`, for windows of several lengths.
 
     A window of K frames starts at every frame of a sequence but the last K - 1; a sequence shorter than K adds nothing.
@@ -57,29 +55,21 @@ class VideoPanopticQuality(additive.AdditiveMetric):
         Raises:
             ValueError: windows or thing ids that cannot be, or labels beyond int32.
         """
-        super().__init__(name=name)
-        self.labels = segments.Labels(int(num_classes), int(ignore_label), int(label_divisor)).check()
-        self.thing_ids = tuple(sorted(int(i) for i in thing_ids))
-        panoptic_quality.check_things(self.labels, self.thing_ids)
+        super().__init__(num_classes, ignore_label, label_divisor, thing_ids, max_segments=max_segments, name=name)
         self.windows = tuple(int(i) for i in windows)
         self.crowd = bool(crowd)
         self.absent_as_zero = bool(absent_as_zero)
-        self.max_segments = int(max_segments)
         if not self.windows or min(self.windows) < 1 or len(set(self.windows)) < len(self.windows):
             raise ValueError(f"Expected different lengths of windows, 1 or more, got {list(self.windows)}.")
-        if self.max_segments < 1:
-            raise ValueError(f"Expected max_segments >= 1, got {max_segments}.")
         self._num_levels = num_levels
         shape = (len(self.windows), num_levels, self.labels.num_classes)
-        for total in ("iou", "tp", "fp", "fn"):
+        for total in panoptic_quality.Counts._fields:
             setattr(self, total, self.add_total(total, shape))
         self.num_windows = self.add_total("num_windows", (len(self.windows),))
-        self.overflow = self.add_total("overflow")
-        self.invalid = self.add_total("invalid")
         # The last frames of the running sequence, the newest first.
-        length, pairs = max(self.windows), tubes.PAIRS_PER_SEGMENT * self.max_segments
-        self.keys = self.add_scratch("keys", (length, pairs), tf.int64)
-        self.counts = self.add_scratch("counts", (length, pairs, self._num_levels), tf.int32)
+        length, capacity = max(self.windows), tubes.PAIRS_PER_SEGMENT * self.max_segments
+        self.keys = self.add_scratch("keys", (length, capacity), tf.int64)
+        self.counts = self.add_scratch("counts", (length, capacity, self._num_levels), tf.int32)
         self.sound = self.add_scratch("sound", (length,), tf.int32)  # 1 where there is a frame that can be scored
 
     def update_state(
@@ -110,27 +100,26 @@ class VideoPanopticQuality(additive.AdditiveMetric):
         `PanopticQuality.result`. `num_windows` [W]; `overflow` and `invalid` count frames that could not be scored.
         """
         values = self._values(level=0)
-        means = {f"vpq{group}": tf.reduce_mean(values[f"pq{group}"]) for group in _GROUPS}
-        others = {name: tf.convert_to_tensor(getattr(self, name)) for name in ("num_windows", "overflow", "invalid")}
-        return {**means, **values, **others}
+        means = {f"vpq{group}": tf.reduce_mean(values[f"pq{group}"]) for group in panoptic_metric.GROUPS}
+        return {**means, **values, "num_windows": tf.convert_to_tensor(self.num_windows), **self.faults()}
 
     def get_config(self) -> dict:
         """The arguments of `__init__`."""
         return {
-            "name": self.name,
-            **self.labels._asdict(),
-            "thing_ids": self.thing_ids,
+            **super().get_config(),
             "windows": self.windows,
             "crowd": self.crowd,
             "absent_as_zero": self.absent_as_zero,
-            "max_segments": self.max_segments,
         }
 
     def _values(self, level: int | slice) -> dict[str, tf.Tensor]:
-        totals = [tf.convert_to_tensor(total)[:, level] for total in (self.iou, self.tp, self.fp, self.fn)]
-        return panoptic_quality.qualities(
-            panoptic_quality.ImageCounts(*totals), self.labels, self.thing_ids, absent_as_zero=self.absent_as_zero
-        )
+        names = panoptic_quality.Counts._fields
+        totals = panoptic_quality.Counts(*[tf.convert_to_tensor(getattr(self, name))[:, level] for name in names])
+        per_class, occurs = panoptic_quality.qualities(totals)
+        if self.absent_as_zero:
+            classes = range(self.labels.num_classes)
+            occurs = tf.broadcast_to([i != self.labels.ignore_label for i in classes], tf.shape(occurs))
+        return panoptic_quality.of_classes(self, totals, per_class, occurs)
 
     def _frame(
         self,
@@ -170,16 +159,15 @@ class VideoPanopticQuality(additive.AdditiveMetric):
 
     def _window_counts(
         self, keys: tf.Tensor, counts: tf.Tensor, sound: tf.Tensor
-    ) -> tuple[panoptic_quality.ImageCounts, tf.Tensor]:
+    ) -> tuple[panoptic_quality.Counts, tf.Tensor]:
         """The counts of the windows that end with the newest frame [W, D, C], and which of them there are [W]."""
-        length, pairs = keys.shape
-        ages = tf.repeat(tf.range(length), pairs)
+        length, capacity = keys.shape
+        ages = tf.repeat(tf.range(length), capacity)
         keys, counts, ages = tubes.used(
-            tf.reshape(keys, [-1]), tf.reshape(counts, [length * pairs, self._num_levels]), ages
+            tf.reshape(keys, [-1]), tf.reshape(counts, [length * capacity, self._num_levels]), ages
         )
-        numbers = tubes.group(keys)
+        keys, numbers = pairs.distinct(keys)
         size = tf.size(keys)
-        true, pred = tubes.split(tf.math.unsorted_segment_max(keys, numbers, size))
         by_age = tf.math.unsorted_segment_sum(counts, numbers * length + ages, size * length)
         by_age = tf.cast(tf.reshape(by_age, [size, length, self._num_levels]), tf.int64)
         last = tf.constant([window - 1 for window in self.windows])
@@ -187,85 +175,20 @@ class VideoPanopticQuality(additive.AdditiveMetric):
         area = tf.gather(tf.cumsum(by_age, axis=1), last, axis=1)  # [N, W, D]
         shared = tf.concat([tf.reduce_sum(area, -1, keepdims=True), tf.cumsum(area, axis=2)[..., :-1]], axis=2)
         columns = len(self.windows) * self._num_levels
-        found = pair_counts(
-            true,
-            pred,
+        found = panoptic_quality.match(
+            pairs.pairs_of(*pairs.split(keys)),
             tf.reshape(shared, [size, columns]),
-            tf.reshape(tf.broadcast_to(shared[..., :1], tf.shape(shared)), [size, columns]),
             self.labels,
             self.thing_ids if self.crowd else (),
+            true_area=tf.reshape(tf.broadcast_to(shared[..., :1], tf.shape(shared)), [size, columns]),
         )
         complete = tf.gather(tf.cumsum(sound), last) == last + 1
         shape = [len(self.windows), self._num_levels, self.labels.num_classes]
-        return panoptic_quality.ImageCounts(*[tf.reshape(each, shape) for each in found]), complete
-
-
-def pair_counts(
-    true: tf.Tensor,
-    pred: tf.Tensor,
-    shared: tf.Tensor,
-    true_area: tf.Tensor,
-    labels: segments.Labels,
-    crowd_ids: Sequence[int],
-) -> panoptic_quality.ImageCounts:
-    """The rules of PQ on lists of label pairs, for S windows at once.
-
-    Args:
-        true: ground-truth labels [N], -1 for void.
-        pred: predicted labels [N], -1 for void; every pair of labels at most once.
-        shared: pixels of a pair [N, S] int64.
-        true_area: what a pair adds to the area of the ground-truth segment [N, S] int64; more than `shared` where
-            some of its predicted pixels are taken for void.
-        labels: which labels there are.
-        crowd_ids: classes that are a crowd where the ground-truth instance is 0.
-
-    Returns:
-        What the windows add to the totals, [S, C] float64 each.
-    """
-    size, num_columns = tf.shape(shared)[0], shared.shape[1]
-    true_class, true_used = segments.slot_classes(true, labels)
-    pred_class, pred_used = segments.slot_classes(pred, labels)
-    crowd_class = tf.constant([i in crowd_ids for i in range(labels.num_classes)])
-    crowd = true_used & (true % labels.label_divisor == 0) & tf.gather(crowd_class, true_class)
-    real = true_used & ~crowd
-    true_number, pred_number = tubes.group(true), tubes.group(pred)
-
-    def per_segment(values: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """The sum of a segment, [N, S], in the row of its number."""
-        return tf.math.unsorted_segment_sum(values, numbers, size)
-
-    void = per_segment(tf.where(true_used[:, tf.newaxis], tf.zeros_like(shared), shared), pred_number)
-    true_areas, pred_areas = per_segment(true_area, true_number), per_segment(shared, pred_number)
-    union = tf.gather(true_areas, true_number) + tf.gather(pred_areas - void, pred_number) - shared
-    candidate = real & pred_used & (true_class == pred_class)
-    matched = candidate[:, tf.newaxis] & (2 * shared > union)
-    iou = tf.where(matched, shared / tf.maximum(union, 1), 0.0)
-
-    own_crowd = crowd & pred_used & (true_class == pred_class)
-    excused = void + per_segment(tf.where(own_crowd[:, tf.newaxis], shared, tf.zeros_like(shared)), pred_number)
-
-    def unmatched(used: tf.Tensor, areas: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        ones = tf.cast(matched, tf.int32)
-        there = tf.math.unsorted_segment_max(tf.cast(used, tf.int32), numbers, size) > 0
-        return there[:, tf.newaxis] & (areas > 0) & (per_segment(ones, numbers) == 0)
-
-    def per_class(values: tf.Tensor, classes: tf.Tensor, numbers: tf.Tensor | None = None) -> tf.Tensor:
-        if numbers is not None:
-            classes = tf.math.unsorted_segment_max(classes, numbers, size)
-        sums = tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, labels.num_classes)
-        return tf.transpose(tf.ensure_shape(sums, [labels.num_classes, num_columns]))
-
-    false_positive = unmatched(pred_used, pred_areas, pred_number) & (2 * excused <= pred_areas)
-    false_negative = unmatched(real, true_areas, true_number)
-    return panoptic_quality.ImageCounts(
-        iou=per_class(iou, true_class),
-        tp=per_class(matched, true_class),
-        fp=per_class(false_positive, pred_class, pred_number),
-        fn=per_class(false_negative, true_class, true_number),
-    )
+        return panoptic_quality.Counts(*[tf.reshape(each, shape) for each in found]), complete
 
 
 def first_of_each(is_first_frame: tf.Tensor | bool, frames: tf.Tensor) -> tf.Tensor:
+    """Which of the frames [B, ...] begin a sequence, [B] bool; a scalar is that of the first frame alone."""
     is_first = tf.cast(tf.convert_to_tensor(is_first_frame), tf.bool)
     if is_first.shape.rank == 0:
         return is_first & (tf.range(tf.shape(frames)[0]) == 0)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.heads import convolutional, masks, semantic
+from deeplab2_kmax.heads import convolutional, masks
 from deeplab2_kmax.layers import (
     activations,
     aspp,
@@ -32,6 +32,7 @@ from deeplab2_kmax.layers import (
     switchable_atrous,
     window_attention,
 )
+from deeplab2_kmax.pixel_decoders import panoptic_deeplab
 from deeplab2_kmax.structures import MaskPrediction, Pyramid
 
 NORM = norm.batch_norm()
@@ -281,6 +282,12 @@ CASES = [
         output=(2, 5, 7, 4),
     ),
     Case(
+        "aspp_projection",
+        lambda: aspp.Projection(4, norm=NORM, activation=RELU),
+        inputs=((2, 5, 7, 6),),
+        output=(2, 5, 7, 4),
+    ),
+    Case(
         "conv_head",
         lambda: convolutional.ConvHead(4, 3, norm=NORM, activation=GELU),
         inputs=((2, 5, 7, 6),),
@@ -293,9 +300,13 @@ CASES = [
         output=MaskPrediction((2, 4, 5), (2, 5, 7, 4), (2, 5, 7, 3)),
     ),
     Case(
-        "semantic_decoder",
-        lambda: semantic.SemanticDecoder(
-            low_levels=(("res3", 2), ("res2", 2)), channels=4, aspp_channels=4, norm=NORM, activation=GELU
+        "panoptic_deeplab_decoder",
+        lambda: panoptic_deeplab.PanopticDeepLabDecoder(
+            aspp.ASPP(4, norm=NORM, activation=GELU),
+            low_levels=(("res3", 2), ("res2", 2)),
+            channels=4,
+            norm=NORM,
+            activation=GELU,
         ),
         inputs=(PYRAMID,),
         output=(2, 9, 9, 4),

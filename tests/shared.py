@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -24,7 +25,8 @@ def case(name: str) -> tuple[dict, dict[str, np.ndarray]]:
     """The manifest and the arrays of a parity case."""
     folder = path("parity", name)
     with np.load(folder / "io.npz", allow_pickle=False) as arrays:
-        return json.loads((folder / "manifest.json").read_text()), dict(arrays)
+        named = {re.sub(r"^(inputs|outputs)/", "", name): array for name, array in arrays.items()}
+    return json.loads((folder / "manifest.json").read_text()), named
 
 
 def write_checkpoint(name: str, prefix: pathlib.Path, *, live: bool = False) -> str:

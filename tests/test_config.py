@@ -212,8 +212,8 @@ def test_backbone_names_are_case_insensitive(tmp_path):
 
 
 def test_other_architectures_get_no_kmax_options(tmp_path):
-    text = 'model_options { backbone { name: "resnet50" } deeplab_v3 {} decoder { atrous_rates: [1, 2, 3] } }'
-    assert config.load(write(tmp_path, a=text)).model_options.WhichOneof("meta_architecture") == "deeplab_v3"
+    text = 'model_options { backbone { name: "resnet50" } motion_deeplab {} decoder { atrous_rates: [1, 2, 3] } }'
+    assert config.load(write(tmp_path, a=text)).model_options.WhichOneof("meta_architecture") == "motion_deeplab"
 
 
 # The whole

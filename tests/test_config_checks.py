@@ -156,8 +156,11 @@ def test_remask_needs_the_semantic_loss(tmp_path):
 @pytest.mark.parametrize(
     ("override", "field"),
     [
-        ("evaluator_options { eval_scales: [0.5, 1] }", "evaluator_options.eval_scales"),
-        ("evaluator_options { add_flipped_images: true }", "evaluator_options.add_flipped_images"),
+        ('evaluator_options { raw_formats: "coco" }', "evaluator_options.raw_formats is not used"),
+        (
+            "evaluator_options { best_checkpoint_higher_is_better: false }",
+            "evaluator_options.best_checkpoint_higher_is",
+        ),
         ("evaluator_options { nms_kernel: 7 }", "evaluator_options.nms_kernel"),
         ('evaluator_options { transformer_post_processing: "pixelwise" }', "evaluator_options.maskwise_postprocessing"),
         ('model_options { backbone { drop_path_schedule: "constant" } }', "model_options.backbone.drop_path_schedule"),
@@ -196,7 +199,7 @@ def test_settings_without_effect_are_warnings(override, field):
 @pytest.mark.parametrize(
     "override",
     [
-        "evaluator_options { eval_scales: 1 }",
+        "evaluator_options { eval_scales: [0.5, 1] add_flipped_images: true }",
         "model_options { backbone { output_stride: 32 } }",
         'model_options { backbone { drop_path_schedule: "linear" } }',
         "model_options { backbone { backbone_width_multiplier: 2 use_sac_beyond_stride: 32 } }",

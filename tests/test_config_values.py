@@ -53,6 +53,10 @@ def test_every_default_is_valid():
             "trainer_options.loss_options.semantic_loss.top_k_percent: expected a number in (0, 1], got 0",
         ),
         (
+            'evaluator_options { raw_formats: "coco_panoptic" }',
+            "evaluator_options.raw_formats[0]: expected one of deeplab2, coco, cityscapes, step, got 'coco_panoptic'",
+        ),
+        (
             "model_options { backbone { drop_path_keep_prob: nan } }",
             "model_options.backbone.drop_path_keep_prob: expected a finite number, got nan",
         ),

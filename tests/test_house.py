@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "backbones", "pixel_decoders", "transformer_decoders", "heads", "losses", "postprocess"},
     {"models", "checkpoints"},
     {"architectures"},
-    {"config", "config_checks", "config_modes", "config_text", "config_values"},
+    {"config", "config_checks", "config_deeplab", "config_modes", "config_text", "config_values"},
     {"serving"},
     {"__init__"},
 ]

@@ -39,7 +39,12 @@ def clean(folder: pathlib.Path) -> None:
         return
     known = [_base(path) for path in (state.all_model_checkpoint_paths if state is not None else ())]
     names = [*(name for name in known if name != _base(latest)), _base(latest)]
-    lines = [f'model_checkpoint_path: "{_base(latest)}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    write_state(folder, names)
+
+
+def write_state(folder: pathlib.Path, names: list[str]) -> None:
+    """Writes the file `checkpoint`, which lists the checkpoints of a folder; the last of the names is the newest."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
     (folder / "checkpoint").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

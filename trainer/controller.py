@@ -8,6 +8,7 @@ import time
 import orbit
 import tensorflow as tf
 
+from trainer import best as best_lib
 from trainer import interrupts, progress, summaries
 
 
@@ -23,6 +24,7 @@ class Controller(orbit.Controller):
         steps_per_loop: int | None = None,
         pictures: summaries.SamplePictures | None = None,
         pictures_interval: int = 0,
+        best: best_lib.Best | None = None,
         **kwargs,
     ):
         """Takes the parts of a run over; its state must be restored already.
@@ -34,10 +36,11 @@ class Controller(orbit.Controller):
             steps_per_loop: steps per compiled loop.
             pictures: of a training sample, every `pictures_interval` steps.
             pictures_interval: see there.
+            best: keeps the best of the checkpoints that are evaluated.
             **kwargs: Orbit's.
         """
         self._pictures, self._pictures_interval = pictures, pictures_interval
-        self._show, self._metrics_file, self._stops = show, metrics_file, stops
+        self._show, self._metrics_file, self._stops, self._best = show, metrics_file, stops, best
         # Loops end at multiples of steps_per_loop also after a resumption.
         loop = None if steps_per_loop is None else (lambda step: steps_per_loop - int(step) % steps_per_loop)
         super().__init__(steps_per_loop=loop, **kwargs)
@@ -61,13 +64,18 @@ class Controller(orbit.Controller):
         self._show.say(f"evaluating step {step} ...")
         with self.eval_summary_manager.summary_writer().as_default():
             values = self.evaluator.evaluate(tf.constant(steps))
+            table = self.evaluator.table()
+            if table:
+                tf.summary.text("evaluation", _preformatted(table), step=step)
         self.eval_summary_manager.write_summaries(values)
         self.eval_summary_manager.flush()
         if self._metrics_file is not None:
             self._metrics_file.append(step, "eval", values)
-        for line in (self.evaluator.table() or _line(values)).splitlines():
+        for line in (table or _line(values)).splitlines():
             self._show.say(line)
         self._show.say(f"evaluated step {step} in {time.monotonic() - start:.1f} s")
+        if self._best is not None:
+            self._show.say(self._best.consider(step, values))
         return values
 
     def _train_n_steps(self, num_steps):
@@ -90,6 +98,11 @@ class Controller(orbit.Controller):
         if self.trainer.is_stopped:
             self.save_checkpoint()
             raise interrupts.Stopped(self._stops.signum)
+
+
+def _preformatted(text: str) -> str:
+    """Text as Markdown that keeps its columns."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _line(values) -> str:

@@ -13,26 +13,29 @@ import orbit
 import tensorflow as tf
 from absl import logging
 
-from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets, preprocess
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import evaluator_pb2
-from evaluation import metric_set
+from evaluation import metric_set, tasks
 from trainer import averages as averages_lib
-from trainer import distribution, raw_predictions, summaries, training
+from trainer import inference, raw_predictions, summaries, training
 
 # Pictures in TensorBoard per evaluation; the folder `vis` gets num_vis_samples.
 TENSORBOARD_SAMPLES = 4
-_TENSORBOARD_PICTURES = ("image", "panoptic_", "clusters_")
+_TENSORBOARD_PICTURES = ("image", "panoptic_", "semantic_prediction", "center_", "depth_", "clusters_")
+# Ground truth that is padded to the largest image of a batch.
+_RAW = (keys.PANOPTIC_RAW, keys.SEMANTIC_RAW, keys.NEXT_PANOPTIC_RAW, keys.DEPTH_RAW, keys.NORMALS_RAW)
 
-Batch = Mapping[str, tf.Tensor]  # one image and its targets, keys of data/targets/keys.py
+Sample = Mapping[str, tf.Tensor]  # one image and its targets, keys of data/targets/keys.py, [1, ...] each
+Maps = Mapping[str, tf.Tensor]  # predictions by DeepLab2's names, [1, H, W, ...] each
 
 
 class Evaluator(orbit.AbstractEvaluator):
     """Orbit's evaluator: `evaluate(n)` scores n images, -1 for all, with the averaged weights where there are any.
 
-    Images are shared among the replicas of a machine; metrics are kept on the host, so that each image counts once.
+    Each replica takes a batch. Metrics are kept on the host and scored image by image, in order and without padding, so
+    that each image counts once, and sequences stay whole, whatever the size of a batch and the number of replicas.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Evaluator(orbit.AbstractEvaluator):
             model: made with post-processing.
             loss: its terms are averaged over the images; None where labels or losses are missing.
             metrics: None where labels are missing.
-            data: batches of one image, in order, once.
+            data: batches of images, in order, once.
             dataset: what the labels mean.
             options: what to save, and how.
             strategy: the one that the model was made under.
@@ -67,45 +70,60 @@ class Evaluator(orbit.AbstractEvaluator):
             check_stop: called between images; raises where the run is to end.
             writes: whether this machine writes files.
         """
-        self._model, self._loss, self.metrics = model, loss, metrics
+        self.metrics = metrics
         self._data, self._dataset, self._options = data, dataset, options
-        self._strategy, self._global_step, self._averages = strategy, global_step, averages
+        self._global_step, self._averages = global_step, averages
         self._check_stop, self._writes = check_stop, writes
-        # Several machines evaluate all images each: simple, and no machine waits for another's last image.
-        self._local_replicas = strategy.num_replicas_in_sync // distribution.num_machines()
         self._folder = pathlib.Path(options.override_save_dir) if options.override_save_dir else folder / "vis"
         self._raw = None
         if options.save_raw_predictions:
             self._raw = raw_predictions.RawPredictions(
                 self._folder,
                 dataset,
+                formats=options.raw_formats,
                 panoptic_format=options.raw_panoptic_format,
                 convert_ids=options.convert_raw_to_eval_ids,
             )
-        compiled = tf.function if options.use_tf_function else lambda function, **unused: function
-        self._predict = compiled(self._predict_each, autograph=False)
-        self._score = compiled(self._score_one, reduce_retracing=True)
-        self._cluster_maps = compiled(model.cluster_maps, autograph=False)
+        self._infer = inference.Inference(
+            model,
+            loss,
+            strategy,
+            label_divisor=dataset.label_divisor,
+            semantic=inference.semantic_of_passes(model, options, dataset.mask_classes()),
+            compiled=options.use_tf_function,
+        )
+        self._compiles = options.use_tf_function
+        self._score: Callable[[Sample, Maps, tf.Tensor], Maps] | None = None
+        self._cluster_maps = getattr(model, "cluster_maps", None)
+        if self._compiles and self._cluster_maps is not None:
+            self._cluster_maps = tf.function(self._cluster_maps, autograph=False)
+        self._summary: metric_set.Summary | None = None
 
     def evaluate(self, num_steps: tf.Tensor) -> dict[str, float]:
         """Scores images and returns the values to log.
 
         Raises:
-            ValueError: there is no image.
+            ValueError: there is no image, or the frames of a sequence do not follow each other.
         """
         if self.metrics is not None:
             self.metrics.reset_state()
         losses: dict[str, list[float]] = {}
         limit = None if int(num_steps) == -1 else int(num_steps)
-        number = 0
-        with self._averages.in_use() if self._averages is not None else contextlib.nullcontext():
-            for samples in self._shares(limit):
+        number, order = 0, _Order()
+        with contextlib.ExitStack() as stack:
+            if self._averages is not None:
+                stack.enter_context(self._averages.in_use())
+            if self._raw is not None and self._writes:
+                stack.enter_context(self._raw)
+            for sample, maps, terms in itertools.islice(self._predictions(), limit):
                 self._check_stop()
-                for sample, (maps, terms) in zip(samples, self._outputs(samples)):
-                    for name, value in terms.items():
-                        losses.setdefault(name, []).append(float(value[0]))
-                    self._take(sample, self._score(sample, maps), number)
-                    number += 1
+                for name, value in terms.items():
+                    losses.setdefault(name, []).append(float(value[0]))
+                if self.metrics is not None and self.metrics.follows_sequences:
+                    order.check(_text(sample, keys.SEQUENCE_ID))
+                maps = self._scored(_on_host(sample), maps, tf.constant([number], tf.int64))
+                self._take(sample, maps, number)
+                number += 1
         if number == 0:
             raise ValueError("There is no image to evaluate: the evaluation data set is empty.")
         means = {f"losses/eval_{name}": sum(values) / len(values) for name, values in losses.items()}
@@ -114,81 +132,64 @@ class Evaluator(orbit.AbstractEvaluator):
                 logging.warning("%s is %s in this evaluation.", name, mean)
         if self.metrics is None:
             return means
-        return {**means, **self.metrics.result(), **self.metrics.per_class_values()}
+        self.metrics.flush()
+        self._summary = self.metrics.summary()
+        return {**means, **self._summary.values, **self._summary.per_class_values()}
 
     def table(self) -> str:
         """The results of the last evaluation per class, as text."""
-        return "" if self.metrics is None else metric_set.table(self.metrics.result(), self.metrics.per_class())
+        return "" if self._summary is None else metric_set.table(self._summary.values, self._summary.rows)
 
-    def _shares(self, limit: int | None) -> Iterator[list[Batch]]:
-        """The images, as many at a time as there are replicas."""
-        samples = itertools.islice(iter(self._data), limit)
-        while share := list(itertools.islice(samples, self._local_replicas)):
-            yield share
+    def _predictions(self) -> Iterator[tuple[Sample, Maps, Mapping[str, tf.Tensor]]]:
+        """Every image with its maps at the network's size and its loss terms."""
+        batches = iter(self._data)
+        while share := list(itertools.islice(batches, self._infer.num_replicas)):
+            for batch, (maps, terms) in zip(share, self._infer(share)):
+                for index in range(batch[keys.IMAGE].shape[0]):
+                    yield _one(batch, index), _one(maps, index), _one(terms, index)
 
-    def _outputs(self, samples: list[Batch]) -> list[tuple[structures.PanopticMaps, Mapping[str, tf.Tensor]]]:
-        """The maps at network size and the loss terms of every sample."""
-        inputs = [{key: value for key, value in sample.items() if _goes_to_device(key, value)} for sample in samples]
-        if self._strategy.num_replicas_in_sync == 1:
-            each = inputs[0]
-        else:
-            # Replicas without an image of their own repeat the first one; `zip` leaves their answers out.
-            each = self._strategy.experimental_distribute_values_from_function(
-                lambda context: inputs[context.replica_id_in_sync_group % self._local_replicas % len(inputs)]
-            )
-        maps, terms = self._predict(each)
-        local = [self._strategy.experimental_local_results(value) for value in maps]
-        per_term = {name: self._strategy.experimental_local_results(value) for name, value in terms.items()}
-        return [
-            (
-                structures.PanopticMaps(*(value[index] for value in local)),
-                {name: value[index] for name, value in per_term.items()},
-            )
-            for index in range(len(samples))
-        ]
+    def _scored(self, *inputs) -> Maps:
+        """Calls `_score_one`, compiled for images of any raw size."""
+        if self._score is None:
+            specs = tf.nest.map_structure(_any_size, inputs)
+            compiled = tf.function(self._score_one, input_signature=specs, autograph=False)
+            self._score = compiled if self._compiles else self._score_one
+        return self._score(*inputs)
 
-    def _predict_each(self, each):
-        return self._strategy.run(self._predict_one, args=(each,))
-
-    def _predict_one(self, sample):
-        """One replica's part: maps [1, H, W] and loss terms [1], without auxiliary outputs."""
-        images = sample[keys.IMAGE]
-        if self._loss is None:
-            size = (images.shape[1], images.shape[2])
-            return self._model.postprocess(self._model.predict_masks(images), size), {}
-        output = self._model(images, training=False)
-        return output.maps, dict(self._loss(output._replace(auxiliary=()), sample))
-
-    def _score_one(self, sample: Batch, maps: structures.PanopticMaps) -> structures.PanopticMaps:
+    def _score_one(self, sample: Sample, maps: Maps, number: tf.Tensor) -> Maps:
         """Brings maps back to raw size and adds them to the metrics."""
         kept, size = sample[keys.SIZE_RESIZED][0], sample[keys.SIZE_RAW][0]
-        raw = structures.PanopticMaps(*(_undo(values, kept, size) for values in maps))
+        raw = {name: _undo(name, values, kept, size) for name, values in maps.items()}
         if self.metrics is not None:
-            self.metrics.update_state(sample, raw)
+            truth = {key: value[:, : size[0], : size[1]] if key in _RAW else value for key, value in sample.items()}
+            self.metrics.update_state({**truth, tasks.IMAGE_NUMBER: number}, raw)
         return raw
 
-    def _take(self, sample: Batch, maps: structures.PanopticMaps, number: int) -> None:
+    def _take(self, sample: Sample, maps: Maps, number: int) -> None:
         """Shows and writes one sample."""
         if not self._writes:
             return
         if self._raw is not None:
             self._raw.write(
-                sample[keys.IMAGE_NAME][0].numpy().decode(),
-                maps.panoptic[0].numpy(),
-                maps.semantic[0].numpy(),
-                sequence=sample[keys.SEQUENCE_ID][0].numpy().decode() if keys.SEQUENCE_ID in sample else "",
+                _text(sample, keys.IMAGE_NAME),
+                {name: values[0].numpy() for name, values in maps.items()},
+                sequence=_text(sample, keys.SEQUENCE_ID),
             )
         saved = self._options.save_predictions and number < self._options.num_vis_samples
         if not saved and number >= TENSORBOARD_SAMPLES:
             return
-        image = preprocess.undo(sample[keys.IMAGE], sample[keys.SIZE_RESIZED][0], sample[keys.SIZE_RAW][0])
+        image = preprocess.undo(sample[keys.IMAGE][..., :3], sample[keys.SIZE_RESIZED][0], sample[keys.SIZE_RAW][0])
+        size = tuple(image.shape[1:3])
         shown = summaries.pictures(
             self._dataset,
             image[0].numpy(),
-            panoptic_prediction=maps.panoptic[0].numpy(),
-            panoptic_label=_numpy(sample, keys.PANOPTIC_RAW),
-            semantic_prediction=maps.semantic[0].numpy(),
-            semantic_label=_numpy(sample, keys.SEMANTIC_RAW),
+            panoptic_prediction=_numpy(maps, "panoptic_pred", size),
+            panoptic_label=_numpy(sample, keys.PANOPTIC_RAW, size),
+            semantic_prediction=_numpy(maps, "semantic_pred", size),
+            semantic_label=_numpy(sample, keys.SEMANTIC_RAW, size),
+            center_prediction=_numpy(maps, "center_heatmap", size),
+            depth_prediction=_numpy(maps, "depth_pred", size),
+            depth_label=_numpy(sample, keys.DEPTH_RAW, size),
             clusters=self._clusters(sample) if number < TENSORBOARD_SAMPLES else (),
         )
         if number < TENSORBOARD_SAMPLES:
@@ -197,29 +198,58 @@ class Evaluator(orbit.AbstractEvaluator):
         if saved:
             summaries.save_pictures(shown, self._folder, number=number)
 
-    def _clusters(self, sample: Batch) -> list[np.ndarray]:
+    def _clusters(self, sample: Sample) -> list[np.ndarray]:
+        if self._cluster_maps is None:
+            return []
         return [clusters[0].numpy() for clusters in self._cluster_maps(sample[keys.IMAGE])]
 
 
-def _goes_to_device(key: str, value: tf.Tensor) -> bool:
-    """Strings and maps at raw size stay on the host."""
-    raw = (
-        keys.SIZE_RAW,
-        keys.SIZE_RESIZED,
-        keys.RESIZED_IMAGE,
-        keys.SEMANTIC_RAW,
-        keys.PANOPTIC_RAW,
-        keys.IS_CROWD_RAW,
-    )
-    return value.dtype != tf.string and key not in raw
+class _Order:
+    """Sees to it that sequences come one after the other."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._last: str | None = None
+
+    def check(self, sequence: str) -> None:
+        """The next frame belongs to this sequence."""
+        if sequence != self._last and sequence in self._seen:
+            raise ValueError(
+                f"Frames of sequence {sequence!r} come after those of {self._last!r} and before: video metrics need "
+                "the records of a sequence one after the other, in the order of its frames."
+            )
+        self._seen.add(sequence)
+        self._last = sequence
 
 
-def _undo(values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """To raw size by nearest neighbour, scores included."""
-    if values.dtype.is_integer:
+def _one(values: Mapping[str, tf.Tensor], index: int) -> dict[str, tf.Tensor]:
+    """What belongs to one image of a batch."""
+    return {name: value[index : index + 1] for name, value in values.items()}
+
+
+def _on_host(sample: Sample) -> dict[str, tf.Tensor]:
+    """What scoring reads: ground truth at raw size, sizes and names."""
+    wanted = (*_RAW, keys.SIZE_RAW, keys.SIZE_RESIZED, keys.SEQUENCE_ID)
+    return {key: sample[key] for key in wanted if key in sample}
+
+
+def _any_size(value: tf.Tensor) -> tf.TensorSpec:
+    """One map [1, H, W, ...] whose height and width may change; other values as they are."""
+    shape = value.shape.as_list()
+    return tf.TensorSpec([1, None, None, *shape[3:]] if len(shape) > 2 else shape, value.dtype)
+
+
+def _undo(name: str, values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """To raw size: by nearest neighbour, scores included, but depth and normals bilinearly."""
+    if values.dtype.is_integer or name in inference.BILINEAR:
         return preprocess.undo(values, kept, size)
     return tf.bitcast(preprocess.undo(tf.bitcast(values, tf.int32), kept, size), tf.float32)
 
 
-def _numpy(sample: Batch, key: str) -> np.ndarray | None:
-    return sample[key][0].numpy() if key in sample else None
+def _numpy(maps: Mapping[str, tf.Tensor], key: str, size: tuple[int, int]) -> np.ndarray | None:
+    """A map [H, W] without its padding."""
+    return maps[key][0, : size[0], : size[1]].numpy().reshape(size) if key in maps else None
+
+
+def _text(sample: Sample, key: str) -> str:
+    return sample[key][0].numpy().decode() if key in sample else ""

@@ -17,11 +17,12 @@ from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets, pipeline, record_index
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, trainer_pb2
-from evaluation import metric_set
 from trainer import (
+    best,
     checkpointing,
     controller,
     distribution,
+    eval_metrics,
     evaluating,
     interrupts,
     progress,
@@ -96,6 +97,7 @@ class _Run:
         )
         self.checkpoint = states.checkpoint(state)
         self.manager = self._make_manager(stack) if self.trains else None
+        best_checkpoint = self._make_best(stack)
         if self.trains and self.chief:
             checkpointing.write_config(config, folder)
         self.controller = controller.Controller(
@@ -105,6 +107,7 @@ class _Run:
             steps_per_loop=self.options.steps_per_loop if self.trains else None,
             pictures=self._make_pictures() if mode == "train" and self.chief else None,
             pictures_interval=self.options.save_summaries_steps,
+            best=best_checkpoint,
             strategy=strategy,
             trainer=self.trainer,
             evaluator=self.evaluator,
@@ -213,7 +216,7 @@ class _Run:
         return evaluating.Evaluator(
             model=self.state.model,
             loss=architectures.build_loss(config) if has_labels and has_losses else None,
-            metrics=metric_set.MetricSet(architecture.tasks, dataset) if has_labels else None,
+            metrics=eval_metrics.make(architecture.tasks, dataset, config.evaluator_options) if has_labels else None,
             data=pipeline.build_dataset(
                 config.eval_dataset_options, dataset=dataset, training=False, targets=architecture.targets
             ),
@@ -225,6 +228,20 @@ class _Run:
             averages=self.state.averages,
             check_stop=lambda: self.stops.check(),
             writes=self.chief,
+        )
+
+    def _make_best(self, stack: contextlib.ExitStack) -> best.Best | None:
+        options = self.config.evaluator_options
+        if not options.best_checkpoint_metric or self.mode not in ("train_and_eval", "continuous_eval"):
+            return None
+        assert self.evaluator is not None
+        best.check_metric(options.best_checkpoint_metric, eval_metrics.names(self.evaluator.metrics, self.config))
+        return best.Best(
+            self.checkpoint,
+            self.folder,
+            metric=options.best_checkpoint_metric,
+            higher_is_better=options.best_checkpoint_higher_is_better,
+            write_folder=None if self.chief else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())),
         )
 
     def _make_pictures(self) -> summaries.SamplePictures | None:

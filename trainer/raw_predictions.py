@@ -1,84 +1,85 @@
-"""Label files of predictions, as DeepLab2 writes them: what the official scoring tools read."""
+"""Label files of predictions, for the scoring tools: one writer per format."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image
-
-from deeplab2_kmax import labels, registry
+from deeplab2_kmax import registry
 from deeplab2_kmax.data import datasets
+from trainer import raw_formats
+from trainer.raw_formats import Maps, RawFormat
+
+FORMATS: dict[str, type[RawFormat]] = {
+    "deeplab2": raw_formats.DeepLab2,
+    "coco": raw_formats.CocoPanoptic,
+    "cityscapes": raw_formats.Cityscapes,
+    "step": raw_formats.Step,
+}
 
 
 class RawPredictions:
-    """Writes `raw_semantic/<name>.png` and `raw_panoptic/<name>.{png,npy}` for every image."""
+    """The files of all images of an evaluation; a context, whose end writes what lists the others."""
 
-    def __init__(self, folder: pathlib.Path, dataset: datasets.Dataset, *, panoptic_format: str, convert_ids: bool):
-        """`convert_ids` writes the data set's evaluation ids instead of the classes that were trained.
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        dataset: datasets.Dataset,
+        *,
+        formats: Sequence[str] = (),
+        panoptic_format: str = "two_channel_png",
+        convert_ids: bool = True,
+    ):
+        """Makes the writers.
+
+        Args:
+            folder: where to write to.
+            dataset: what the labels mean.
+            formats: of FORMATS; none: deeplab2.
+            panoptic_format: of raw_formats.ENCODINGS, for the format deeplab2.
+            convert_ids: writes the data set's evaluation ids instead of the classes that were trained, where the format
+                leaves the choice.
 
         Raises:
             ValueError: unknown format, or a data set without evaluation ids.
         """
-        self._folder, self._dataset = folder, dataset
-        self._encode = registry.lookup(FORMATS, panoptic_format, "raw_panoptic_format")
-        self._ids = np.arange(256)
-        if convert_ids:
-            if not dataset.eval_ids:
-                raise ValueError(
-                    f"Data set {dataset.name!r} has no evaluation ids: set evaluator_options.convert_raw_to_eval_ids "
-                    "to false."
-                )
-            self._ids = np.zeros(256, np.int64)
-            self._ids[: len(dataset.eval_ids)] = dataset.eval_ids
+        if convert_ids and not dataset.eval_ids:
+            raise ValueError(
+                f"Data set {dataset.name!r} has no evaluation ids: set evaluator_options.convert_raw_to_eval_ids to "
+                "false."
+            )
+        options = raw_formats.Options(panoptic_format, convert_ids)
+        self._writers = [
+            registry.lookup(FORMATS, name, "raw_formats")(folder, dataset, options) for name in formats or ("deeplab2",)
+        ]
+        self._names: set[pathlib.Path] = set()
 
-    def write(self, image_name: str, panoptic: np.ndarray, semantic: np.ndarray, *, sequence: str = "") -> None:
+    def __enter__(self) -> RawPredictions:
+        self._names = set()
+        for writer in self._writers:
+            writer.begin()
+        return self
+
+    def __exit__(self, error: object, *unused: object) -> None:
+        if error is None:
+            for writer in self._writers:
+                writer.end()
+
+    def write(self, image_name: str, maps: Maps, *, sequence: str = "") -> None:
         """Writes the files of one image; `sequence` is its subfolder for video.
 
         Raises:
-            ValueError: a class or instance id that the format cannot hold.
+            ValueError: a class or instance id that a format cannot hold, a map that it needs is missing, or names that
+                cannot be those of files or are those of another image.
         """
-        name = pathlib.Path(sequence) / pathlib.PurePath(image_name).with_suffix("").name
-        classes = self._converted(labels.class_of(panoptic, self._dataset.label_divisor))
-        encoded = self._encode(classes, labels.instance_of(panoptic, self._dataset.label_divisor))
-        if encoded.dtype == np.uint8:
-            Image.fromarray(encoded).save(self._path("raw_panoptic", name, ".png"))
-        else:
-            np.save(self._path("raw_panoptic", name, ".npy"), encoded)
-        Image.fromarray(self._converted(semantic).astype(np.uint8)).save(self._path("raw_semantic", name, ".png"))
-
-    def _converted(self, classes: np.ndarray) -> np.ndarray:
-        if classes.min(initial=0) < 0 or classes.max(initial=0) > 255:
-            raise ValueError(f"Raw files hold classes 0 to 255, found {classes.min()} to {classes.max()}.")
-        return self._ids[classes]
-
-    def _path(self, kind: str, name: pathlib.Path, suffix: str) -> pathlib.Path:
-        path = self._folder / kind / name.with_name(name.name + suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
-def _two_channels(classes: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    _check_instances(instances, 255, "two_channel_png")
-    return np.stack([classes, instances, np.zeros_like(classes)], axis=-1).astype(np.uint8)
-
-
-def _three_channels(classes: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    _check_instances(instances, 65535, "three_channel_png")
-    return np.stack([classes, instances // 256, instances % 256], axis=-1).astype(np.uint8)
-
-
-def _array(classes: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    return np.stack([classes, instances, np.zeros_like(classes)], axis=-1).astype(np.int32)
-
-
-def _check_instances(instances: np.ndarray, largest: int, name: str) -> None:
-    if instances.max(initial=0) > largest:
-        raise ValueError(f"{name} holds instance ids up to {largest}, found {instances.max()}.")
-
-
-FORMATS = {
-    "two_channel_png": _two_channels,
-    "three_channel_png": _three_channels,
-    "two_channel_numpy_array": _array,
-}
+        name = pathlib.Path(sequence) / pathlib.PurePath(image_name).stem
+        if name.is_absolute() or ".." in name.parts or not pathlib.PurePath(image_name).stem:
+            raise ValueError(f"Image {image_name!r} of sequence {sequence!r} cannot be the name of a file.")
+        if name in self._names:
+            raise ValueError(f"Two images are called {name.as_posix()!r}: their label files would be the same.")
+        self._names.add(name)
+        for writer in self._writers:
+            missing = [key for key in writer.needs if key not in maps]
+            if missing:
+                raise ValueError(f"{type(writer).__name__} files need {missing[0]}, which the model does not predict.")
+            writer.write(name, maps)

@@ -55,12 +55,16 @@ def pictures(
     panoptic_label: np.ndarray | None = None,
     semantic_prediction: np.ndarray | None = None,
     semantic_label: np.ndarray | None = None,
+    center_prediction: np.ndarray | None = None,
+    depth_prediction: np.ndarray | None = None,
+    depth_label: np.ndarray | None = None,
     clusters: Sequence[np.ndarray] = (),
 ) -> dict[str, np.ndarray]:
-    """Coloured pictures [H, W, 3] uint8 by name, of an image [H, W, 3] and its label maps [H, W].
+    """Coloured pictures [H, W, 3] uint8 by name, of an image [H, W, 3] and its maps [H, W].
 
-    `semantic_error` is 255 where the class is wrong and not void; `clusters_<i>` shows which cluster each pixel chose
-    in the i-th block of the transformer decoder.
+    `semantic_error` is 255 where the class is wrong and not void; `center_prediction` lays the heat map over the image
+    in red; depth is brighter where it is nearer, and black where it is unknown; `clusters_<i>` shows which cluster each
+    pixel chose in the i-th block of the transformer decoder.
     """
     shown = {"image": np.clip(np.round(image), 0, 255).astype(np.uint8)}
     for name, panoptic in (("panoptic_prediction", panoptic_prediction), ("panoptic_label", panoptic_label)):
@@ -74,10 +78,24 @@ def pictures(
     if semantic_prediction is not None and semantic_label is not None:
         wrong = (semantic_prediction != semantic_label) & (semantic_label != dataset.ignore_label)
         shown["semantic_error"] = np.repeat(np.uint8(255) * wrong[..., np.newaxis], 3, axis=-1)
+    if center_prediction is not None:
+        heat = np.clip(center_prediction, 0.0, 1.0)[..., np.newaxis]
+        shown["center_prediction"] = ((1.0 - heat) * shown["image"] + heat * [255, 0, 0]).astype(np.uint8)
+    for name, depth in (("depth_prediction", depth_prediction), ("depth_label", depth_label)):
+        if depth is not None:
+            shown[name] = _brighter_when_near(depth)
     size = (shown["image"].shape[0], shown["image"].shape[1])
     for index, assignment in enumerate(clusters):
         shown[f"clusters_{index}"] = visualize.resize_nearest(visualize.cluster_colors(assignment), size)
     return shown
+
+
+def _brighter_when_near(depth: np.ndarray) -> np.ndarray:
+    """Depth in metres [H, W], 0 unknown -> grey [H, W, 3] uint8, in proportion to 1 / depth."""
+    known = depth > 0
+    nearest = np.percentile(depth[known], 2) if known.any() else 1.0
+    grey = np.where(known, 255.0 * np.minimum(nearest / np.where(known, depth, 1.0), 1.0), 0.0)
+    return np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
 
 
 class SamplePictures:
@@ -85,8 +103,9 @@ class SamplePictures:
 
     def __init__(self, model: keras.Model, dataset: datasets.Dataset, data: Callable[[], tf.data.Dataset]):
         """`data` gives training batches; it is asked once, at the first picture."""
+        cluster_maps = getattr(model, "cluster_maps", lambda images: [])  # of mask transformers
         self._predict = tf.function(
-            lambda images: (model(images, training=False).maps, model.cluster_maps(images)), autograph=False
+            lambda images: (model(images, training=False).maps._asdict(), cluster_maps(images)), autograph=False
         )
         self._dataset, self._data = dataset, data
         self._sample: dict[str, tf.Tensor] | None = None
@@ -100,7 +119,8 @@ class SamplePictures:
         shown = pictures(
             self._dataset,
             sample[keys.IMAGE][0].numpy(),
-            panoptic_prediction=maps.panoptic[0].numpy(),
+            panoptic_prediction=maps["panoptic"][0].numpy() if "panoptic" in maps else None,
+            semantic_prediction=None if "panoptic" in maps else maps["semantic"][0].numpy(),
             panoptic_label=sample[keys.PANOPTIC][0].numpy(),
             clusters=[assignment[0].numpy() for assignment in clusters],
         )

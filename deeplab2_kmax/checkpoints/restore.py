@@ -12,7 +12,7 @@ import tensorflow as tf
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import name_maps
 from deeplab2_kmax.checkpoints import report as reports
-from deeplab2_kmax.checkpoints.name_maps import backbones, kmax_deeplab, max_deeplab
+from deeplab2_kmax.checkpoints.name_maps import backbones, deeplab, kmax_deeplab, max_deeplab
 from deeplab2_kmax.checkpoints.report import Report
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -30,7 +30,10 @@ _DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, LookupError)
 Shape = tuple[int, ...]
 
 # Of each family of models a table of its own. The one that names most of a model's variables is the model's.
-_MODEL_NAMES = [name_maps.NameMap(table) for table in (kmax_deeplab.TABLE,)]
+_MODEL_NAMES = [
+    name_maps.NameMap(table)
+    for table in (kmax_deeplab.TABLE, deeplab.PANOPTIC_DEEPLAB, deeplab.DEEPLAB_V3, deeplab.DEEPLAB_V3_PLUS)
+]
 _BACKBONE_NAMES = name_maps.NameMap(backbones.TABLE)
 
 

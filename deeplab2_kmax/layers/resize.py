@@ -7,6 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 
+def scaled_side(side: int | tf.Tensor, scale: float) -> int | tf.Tensor:
+    """A side of something scaled, which keeps sides of the form k * stride + 1: 65 at 0.5 is 33."""
+    if isinstance(side, int):
+        return int((side - 1) * scale + 1.0)
+    return tf.cast(tf.cast(side - 1, tf.float32) * scale + 1.0, tf.int32)
+
+
 def bilinear(x: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
     """Resizes [B, h, w, C] to `size` (ints or scalar tensors) in the same dtype; the same size changes nothing."""
     if tuple(x.shape[1:3]) == tuple(size):

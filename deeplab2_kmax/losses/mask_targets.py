@@ -53,7 +53,7 @@ class MaskMatch(NamedTuple):
 
 
 def subsample(labels: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    """Labels at a coarser grid whose corners are the image's, flattened: [B, H, W] -> [B, height * width].
+    """Labels at a coarser grid whose corners are the image's, flattened: [B, H, W, ...] -> [B, height * width, ...].
 
     Raises:
         ValueError: (H - 1) / (height - 1) is not a whole number, or not the same as that of the columns. Where sizes
@@ -66,16 +66,16 @@ def subsample(labels: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
     )
     if all(isinstance(size, int) for size in sizes):
         step = max((labels.shape[1] - 1) // max(height - 1, 1), (labels.shape[2] - 1) // max(width - 1, 1), 1)
-        if any(points not in (1, (size - 1) / step + 1) for size, points in zip(labels.shape[1:], (height, width))):
+        if any(points not in (1, (size - 1) / step + 1) for size, points in zip(labels.shape[1:3], (height, width))):
             raise ValueError(message)
     else:
-        sizes, points = tf.shape(labels)[1:], tf.stack([height, width])
+        sizes, points = tf.shape(labels)[1:3], tf.stack([height, width])
         step = tf.reduce_max(tf.maximum((sizes - 1) // tf.maximum(points - 1, 1), 1))
         regular = (points == 1) | ((points - 1) * step == sizes - 1)
         tf.debugging.Assert(tf.reduce_all(regular), [message, sizes, points])
     # A grid of one row (or column) is the first one.
     sampled = labels[:, ::step, ::step][:, :height, :width]
-    return tf.reshape(sampled, [tf.shape(labels)[0], height * width])
+    return tf.reshape(sampled, [tf.shape(labels)[0], height * width, *labels.shape[3:]])
 
 
 def prepare(

@@ -13,16 +13,15 @@ import tensorflow as tf
 
 from deeplab2_kmax import structures
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.heads import convolutional, masks, semantic
+from deeplab2_kmax.heads import convolutional, masks
 from deeplab2_kmax.layers import activations, drop_path, kmeans_attention, resize, shapes
 from deeplab2_kmax.layers import norm as norms
+from deeplab2_kmax.models import building
+from deeplab2_kmax.pixel_decoders import panoptic_deeplab
 from deeplab2_kmax.protos import model_pb2
 
 Size = tuple[Any, Any]
 Postprocess = Callable[[structures.MaskPrediction, Size], structures.PanopticMaps]
-
-# The layers need no control flow on tensors. Without AutoGraph's rewriting they trace three times as fast.
-plain_python = tf.autograph.experimental.do_not_convert
 
 
 class MaskTransformer(keras.Model):
@@ -77,12 +76,12 @@ class MaskTransformer(keras.Model):
             output = output._replace(maps=self.postprocess(output.prediction, (height, width)))
         return output
 
-    @plain_python
+    @building.plain_python
     def predict_masks(self, images: tf.Tensor) -> structures.MaskPrediction:
         """The masks and classes alone, without what only training needs. Inference."""
-        return self.decode(self.backbone(normalize(images), training=False), training=False).prediction
+        return self.decode(self.backbone(building.normalize(images), training=False), training=False).prediction
 
-    @plain_python
+    @building.plain_python
     def cluster_maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         """The cluster that every pixel chose, [B, h, w] int32, one map per step of the decoder. Inference."""
         return [kmeans_attention.assign(self.predict_masks(images).mask_logits)]
@@ -97,12 +96,12 @@ class MaskTransformer(keras.Model):
         finally:
             self.postprocess = postprocess
 
-    @plain_python
+    @building.plain_python
     def _network(
         self, images: tf.Tensor, training: bool | None, seed: tf.Tensor | None
     ) -> structures.MaskTransformerOutput:
         with drop_path.seeded(seed):
-            features = self.backbone(normalize(images), training=training)
+            features = self.backbone(building.normalize(images), training=training)
             output = self.decode(features, training=training)
             semantic_logits = self._semantic_logits(features, training)
         auxiliary = tuple(self._resized(prediction, output.prediction) for prediction in output.auxiliary)
@@ -124,11 +123,6 @@ class MaskTransformer(keras.Model):
             features = tf.math.l2_normalize(features, axis=-1, epsilon=1e-12)
         mask_logits = resize.bilinear(auxiliary.mask_logits, (height, width))
         return structures.MaskPrediction(auxiliary.class_logits, mask_logits, features)
-
-
-def normalize(images: tf.Tensor) -> tf.Tensor:
-    """Pixel values 0..255 of any type -> float32 in [-1, 1]."""
-    return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
 def make_predictor(
@@ -180,7 +174,7 @@ def semantic_decoder(
     activation: activations.Activation,
     feature_semantic: str = "stage5",
     recompute: bool = False,
-) -> semantic.SemanticDecoder | None:
+) -> panoptic_deeplab.PanopticDeepLabDecoder | None:
     """The ASPP decoder before that head, None where there is no head or the head stands alone.
 
     `feature_semantic` is the Pyramid's field that configs mean by this name: the last encoder feature.
@@ -189,18 +183,11 @@ def semantic_decoder(
     wanted = not family.kmax.HasField("auxiliary_semantic_decoder") or family.kmax.auxiliary_semantic_decoder
     if not wanted or not family.auxiliary_semantic_head.output_channels:
         return None
-    decoder = options.decoder
-    feature = feature_semantic if decoder.feature_key in ("", "feature_semantic") else decoder.feature_key
-    return semantic.SemanticDecoder(
-        feature=feature,
-        low_levels=[(low.feature_key, low.channels_project) for low in family.auxiliary_low_level],
-        channels=decoder.decoder_channels,
-        aspp_channels=decoder.aspp_channels,
-        atrous_rates=tuple(decoder.atrous_rates) or (6, 12, 18),
-        conv_type=decoder.decoder_conv_type,
+    return panoptic_deeplab.build(
+        options.decoder,
+        family.auxiliary_low_level,
+        feature=feature_semantic if options.decoder.feature_key in ("", "feature_semantic") else None,
         recompute=recompute,
-        aspp_only_1x1=decoder.aspp_use_only_1x1_proj_conv,
-        aspp_pool_size=tuple(decoder.aspp_pool_size) or None,  # type: ignore[arg-type]
         norm=norm,
         activation=activation,
     )

@@ -10,10 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab2_kmax import structures
-from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations
-from deeplab2_kmax.layers import norm as norms
-from deeplab2_kmax.models import mask_transformer
+from deeplab2_kmax.models import building, mask_transformer
 from deeplab2_kmax.protos import model_pb2
 
 
@@ -31,38 +28,22 @@ def memory_sizes(options: model_pb2.ModelOptions) -> dict[str, Any]:
     return found
 
 
-def build(
-    options: model_pb2.ModelOptions,
-    backbone: keras.Model,
-    *,
-    classes: structures.MaskClasses,
-    norm: norms.Norm,
-    activation: str | activations.Activation = "relu",
-    postprocess: mask_transformer.Postprocess | None = None,
-) -> MaXDeepLab:
+def build(options: model_pb2.ModelOptions, kit: building.Kit) -> MaXDeepLab:
     """Builds the model that `options.max_deeplab` describes around a backbone; unset sizes are the paper's.
-
-    Args:
-        options: model options; the backbone's own are not read.
-        backbone: image in [-1, 1] -> MemoryPyramid.
-        classes: what the outputs of the class head mean.
-        norm: factory of the norms outside the backbone.
-        activation: of everything outside the backbone.
-        postprocess: turns predictions into label maps in inference, None for predictions alone.
 
     Raises:
         ValueError: an option has no meaning here.
     """
-    shared: dict[str, Any] = {"norm": norm, "activation": activations.get(activation)}
+    shared = kit.shared("relu")
     semantic_decoder = None
-    if not backbone.semantic_step:  # a step of the decoder is as fine as the masks already
+    if not kit.backbone.semantic_step:  # a step of the decoder is as fine as the masks already
         semantic_decoder = mask_transformer.semantic_decoder(options, feature_semantic="res5", **shared)
     return MaXDeepLab(
-        backbone=backbone,
-        mask_predictor=mask_transformer.make_predictor(options, classes, **shared)(),
+        backbone=kit.backbone,
+        mask_predictor=mask_transformer.make_predictor(options, kit.classes, **shared)(),
         semantic_decoder=semantic_decoder,
         semantic_head=mask_transformer.semantic_head(options, **shared),
-        postprocess=postprocess,
+        postprocess=kit.postprocess,
     )
 
 

@@ -121,7 +121,7 @@ def pixelwise(
         unbeaten = tf.gather(logits, best, batch_dims=1) == tf.gather(kept_logits, slot, batch_dims=1)
         return best, slot, score, tf.logical_and(score > pixel_threshold, unbeaten)
 
-    best, slot, scores, confident = _by_row_blocks(
+    best, slot, scores, confident = by_row_blocks(
         block, mask_logits, size, dtypes=(tf.int32, tf.int32, tf.float32, tf.bool)
     )
     any_kept = tf.reduce_any(keep)
@@ -185,7 +185,7 @@ def maskwise(
             covering = tf.tensor_scatter_nd_update(covering, shared, tf.sort(tf.stack(several, axis=-1), axis=-1))
         return best, score, tf.cast(covering, tf.int16)
 
-    best, scores, covering = _by_row_blocks(block, mask_logits, size, dtypes=(tf.int32, tf.float32, tf.int16))
+    best, scores, covering = by_row_blocks(block, mask_logits, size, dtypes=(tf.int32, tf.float32, tf.int16))
     # [H, W, most_masks]: the places of the masks that cover a pixel, ascending, then N.
     covering = tf.cast(covering, tf.int32)
     ordered = slots.reordered(order)
@@ -292,7 +292,7 @@ def _with_none(table: tf.Tensor, value: float) -> tf.Tensor:
     return tf.concat([table, tf.cast([value], table.dtype)], axis=0)
 
 
-def _by_row_blocks(
+def by_row_blocks(
     function: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
     mask_logits: tf.Tensor,
     size: Size,

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EvaluatorOptions(_message.Message):
-    __slots__ = ("eval_steps", "eval_interval", "continuous_eval_timeout", "use_tf_function", "add_flipped_images", "stuff_area_limit", "center_score_threshold", "nms_kernel", "keep_k_centers", "save_predictions", "override_save_dir", "num_vis_samples", "save_raw_predictions", "convert_raw_to_eval_ids", "eval_scales", "merge_semantic_and_instance_with_tf_op", "raw_panoptic_format", "detailed_ap_metrics", "thing_area_limit", "transformer_class_confidence_threshold", "pixel_confidence_threshold", "transformer_post_processing", "maskwise_postprocessing")
+    __slots__ = ("eval_steps", "eval_interval", "continuous_eval_timeout", "use_tf_function", "add_flipped_images", "stuff_area_limit", "center_score_threshold", "nms_kernel", "keep_k_centers", "save_predictions", "override_save_dir", "num_vis_samples", "save_raw_predictions", "convert_raw_to_eval_ids", "eval_scales", "merge_semantic_and_instance_with_tf_op", "raw_panoptic_format", "detailed_ap_metrics", "thing_area_limit", "transformer_class_confidence_threshold", "pixel_confidence_threshold", "transformer_post_processing", "maskwise_postprocessing", "more_metrics", "raw_formats", "best_checkpoint_metric", "best_checkpoint_higher_is_better", "merge_as_compiled_kernel")
     class MaskwisePostProcessingOptions(_message.Message):
         __slots__ = ("transformer_class_confidence_threshold_thing", "transformer_class_confidence_threshold_stuff", "overlapping_threshold", "reorder_class_weight", "reorder_mask_weight")
         TRANSFORMER_CLASS_CONFIDENCE_THRESHOLD_THING_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,11 @@ class EvaluatorOptions(_message.Message):
     PIXEL_CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     TRANSFORMER_POST_PROCESSING_FIELD_NUMBER: _ClassVar[int]
     MASKWISE_POSTPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    MORE_METRICS_FIELD_NUMBER: _ClassVar[int]
+    RAW_FORMATS_FIELD_NUMBER: _ClassVar[int]
+    BEST_CHECKPOINT_METRIC_FIELD_NUMBER: _ClassVar[int]
+    BEST_CHECKPOINT_HIGHER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    MERGE_AS_COMPILED_KERNEL_FIELD_NUMBER: _ClassVar[int]
     eval_steps: int
     eval_interval: int
     continuous_eval_timeout: int
@@ -66,4 +71,9 @@ class EvaluatorOptions(_message.Message):
     pixel_confidence_threshold: float
     transformer_post_processing: str
     maskwise_postprocessing: EvaluatorOptions.MaskwisePostProcessingOptions
-    def __init__(self, eval_steps: _Optional[int] = ..., eval_interval: _Optional[int] = ..., continuous_eval_timeout: _Optional[int] = ..., use_tf_function: bool = ..., add_flipped_images: bool = ..., stuff_area_limit: _Optional[int] = ..., center_score_threshold: _Optional[float] = ..., nms_kernel: _Optional[int] = ..., keep_k_centers: _Optional[int] = ..., save_predictions: bool = ..., override_save_dir: _Optional[str] = ..., num_vis_samples: _Optional[int] = ..., save_raw_predictions: bool = ..., convert_raw_to_eval_ids: bool = ..., eval_scales: _Optional[_Iterable[float]] = ..., merge_semantic_and_instance_with_tf_op: bool = ..., raw_panoptic_format: _Optional[str] = ..., detailed_ap_metrics: bool = ..., thing_area_limit: _Optional[int] = ..., transformer_class_confidence_threshold: _Optional[float] = ..., pixel_confidence_threshold: _Optional[float] = ..., transformer_post_processing: _Optional[str] = ..., maskwise_postprocessing: _Optional[_Union[EvaluatorOptions.MaskwisePostProcessingOptions, _Mapping]] = ...) -> None: ...
+    more_metrics: _containers.RepeatedScalarFieldContainer[str]
+    raw_formats: _containers.RepeatedScalarFieldContainer[str]
+    best_checkpoint_metric: str
+    best_checkpoint_higher_is_better: bool
+    merge_as_compiled_kernel: bool
+    def __init__(self, eval_steps: _Optional[int] = ..., eval_interval: _Optional[int] = ..., continuous_eval_timeout: _Optional[int] = ..., use_tf_function: bool = ..., add_flipped_images: bool = ..., stuff_area_limit: _Optional[int] = ..., center_score_threshold: _Optional[float] = ..., nms_kernel: _Optional[int] = ..., keep_k_centers: _Optional[int] = ..., save_predictions: bool = ..., override_save_dir: _Optional[str] = ..., num_vis_samples: _Optional[int] = ..., save_raw_predictions: bool = ..., convert_raw_to_eval_ids: bool = ..., eval_scales: _Optional[_Iterable[float]] = ..., merge_semantic_and_instance_with_tf_op: bool = ..., raw_panoptic_format: _Optional[str] = ..., detailed_ap_metrics: bool = ..., thing_area_limit: _Optional[int] = ..., transformer_class_confidence_threshold: _Optional[float] = ..., pixel_confidence_threshold: _Optional[float] = ..., transformer_post_processing: _Optional[str] = ..., maskwise_postprocessing: _Optional[_Union[EvaluatorOptions.MaskwisePostProcessingOptions, _Mapping]] = ..., more_metrics: _Optional[_Iterable[str]] = ..., raw_formats: _Optional[_Iterable[str]] = ..., best_checkpoint_metric: _Optional[str] = ..., best_checkpoint_higher_is_better: bool = ..., merge_as_compiled_kernel: bool = ...) -> None: ...

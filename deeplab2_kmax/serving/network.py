@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,11 +18,10 @@ from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.checkpoints import restore
 from deeplab2_kmax.data import preprocess
-from deeplab2_kmax.models import outputs
-from deeplab2_kmax.postprocess import mask_merging
+from deeplab2_kmax.models import deeplab, mask_transformer, outputs
 from deeplab2_kmax.protos import config_pb2, dataset_pb2, trainer_pb2
 from deeplab2_kmax.serving import folding
-from deeplab2_kmax.structures import MaskPrediction, MaskTransformerOutput
+from deeplab2_kmax.structures import MaskPrediction, MaskTransformerOutput, PanopticMaps
 
 # Where a training checkpoint keeps the running average of the weights, if there is one.
 AVERAGES = "averages"
@@ -30,7 +30,12 @@ PRECISIONS = {
     "bfloat16": trainer_pb2.TrainerOptions.BFLOAT16,
 }
 # Maps of pixels; everything else a network gives stays on its own grid.
-MAPS = ("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores")
+MAPS = (
+    *("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores"),
+    "instance_center_pred",
+)
+_BILINEAR = ("semantic_probs", "offset_map")
+_MORE_MAPS = ("center_heatmap", *_BILINEAR)  # with `include_logits`
 
 
 def load_model(
@@ -72,8 +77,8 @@ def load_model(
 class Network(tf.Module):
     """A model with its weights folded, and its post-processing: images [B, H, W, 3] float32 -> named outputs.
 
-    (H, W) is the crop size of `eval_dataset_options`. Outputs are MAPS; with `include_logits` all that DeepLab2 gives.
-    It holds copies of the weights.
+    (H, W) is the crop size of `eval_dataset_options`. Outputs are those of MAPS that the model has; with
+    `include_logits` all that DeepLab2 gives. It holds copies of the weights.
     """
 
     def __init__(
@@ -88,32 +93,35 @@ class Network(tf.Module):
         self.config = config
         self._include_logits = include_logits
         self._size = preprocess.Sides(*config.eval_dataset_options.crop_size)
-        self._postprocess = mask_merging.build(
-            config.evaluator_options, architectures.dataset_of(config).mask_classes()
-        )
+        self._postprocess = model.postprocess
+        predict: Callable[[tf.Tensor], dict[str, tf.Tensor]] = model.predict
+        self._finish: Callable[..., Any] = deeplab.finish
+        if isinstance(model, mask_transformer.MaskTransformer):
+            predict = functools.partial(_everything if include_logits else _necessary, model)
+            self._finish = _finish_masks
+        names: list[str] = []
+
+        def flat(images: tf.Tensor) -> list[tf.Tensor]:
+            found = predict(images)
+            names[:] = found
+            return list(found.values())
+
         signature = [tf.TensorSpec([batch_size, *self._size, 3], tf.float32, name="images")]
-        traced = tf.function(
-            functools.partial(_everything if include_logits else _necessary, model),
-            input_signature=signature,
-            autograph=False,
-        )
+        traced = tf.function(flat, input_signature=signature, autograph=False)
         with _without_postprocessing(model):
             self.folded = folding.Folded(traced.get_concrete_function())
+        self._names = tuple(names)
 
-    def predict(self, images: tf.Tensor) -> tuple[MaskPrediction, tf.Tensor | None]:
-        """The prediction before post-processing, and semantic logits.
+    def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What post-processing takes, by DeepLab2's names.
 
-        Without `include_logits` what only training needs is left out: pixel features are empty, semantic logits None.
+        Without `include_logits` a mask transformer leaves out what only training needs.
         """
-        class_logits, mask_logits, *more = self.folded(images)
-        pixel_features = more[0] if self._include_logits else tf.zeros([0])
-        return MaskPrediction(class_logits, mask_logits, pixel_features), more[1] if len(more) > 1 else None
+        return dict(zip(self._names, self.folded(images)))
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        prediction, semantic_logits = self.predict(images)
-        maps = self._postprocess(prediction, self._size)
-        named = outputs.deeplab2_outputs(MaskTransformerOutput(prediction, semantic_logits, (), maps))
-        return named if self._include_logits else {name: named[name] for name in MAPS}
+        named = outputs.deeplab2_outputs(self._finish(self.predict(images), self._size, self._postprocess))
+        return named if self._include_logits else {name: named[name] for name in MAPS if name in named}
 
 
 def serve(
@@ -140,9 +148,7 @@ def serve(
         resized, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]], constant_values=tf.constant(preprocess.FILL)
     )
     padded = tf.ensure_shape(padded, [images.shape[0], crop.height, crop.width, 3])
-    return {
-        name: _to_raw_size(value, size, raw_size) if name in MAPS else value for name, value in network(padded).items()
-    }
+    return {name: _to_raw_size(name, value, crop, size, raw_size) for name, value in network(padded).items()}
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
@@ -168,20 +174,39 @@ def _load_averages(model: keras.Model, checkpoint: str | os.PathLike[str]) -> No
             variable.assign(reader.get_tensor(key))
 
 
-def _to_raw_size(values: tf.Tensor, kept: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """[B, H, W] -> [B, h, w]: the kept part at the top left, by nearest neighbour; scores too, as in evaluation."""
-    values = values[:, : kept[0], : kept[1], tf.newaxis]
-    return tf.raw_ops.ResizeNearestNeighbor(images=values, size=size, align_corners=True)[..., 0]
+def _to_raw_size(name: str, values: tf.Tensor, crop: preprocess.Sides, kept: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, ...] -> [B, h, w, ...]: the kept part at the top left, scores by nearest neighbour too, as DeepLab2.
+
+    What is no map of the crop's size, or one that DeepLab2 leaves alone, stays as it is.
+    """
+    if name not in (*MAPS, *_MORE_MAPS) or tuple(values.shape[1:3]) != crop:
+        return values
+    values = values[:, : kept[0], : kept[1]]
+    if name in _BILINEAR:
+        return tf.raw_ops.ResizeBilinear(images=values, size=size, align_corners=True)
+    return tf.raw_ops.ResizeNearestNeighbor(images=values[..., tf.newaxis], size=size, align_corners=True)[..., 0]
 
 
-def _everything(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
-    output = model(images, training=False)
-    return [*output.prediction, *([] if output.semantic_logits is None else [output.semantic_logits])]
+def _everything(model: mask_transformer.MaskTransformer, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return outputs.deeplab2_outputs(model(images, training=False))
 
 
-def _necessary(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
+def _necessary(model: mask_transformer.MaskTransformer, images: tf.Tensor) -> dict[str, tf.Tensor]:
     prediction = model.predict_masks(images)
-    return [prediction.class_logits, prediction.mask_logits]
+    return {outputs.CLASS_LOGITS: prediction.class_logits, outputs.MASK_LOGITS: prediction.mask_logits}
+
+
+def _finish_masks(
+    named: dict[str, tf.Tensor], size: preprocess.Sides, postprocess: Callable[..., PanopticMaps]
+) -> MaskTransformerOutput:
+    features = named.get(outputs.PIXEL_FEATURES, tf.zeros([0]))
+    prediction = MaskPrediction(named[outputs.CLASS_LOGITS], named[outputs.MASK_LOGITS], features)
+    return MaskTransformerOutput(
+        prediction,
+        named.get("semantic_logits"),
+        maps=postprocess(prediction, size),
+        semantic_probabilities=named.get("semantic_probs"),
+    )
 
 
 @contextlib.contextmanager

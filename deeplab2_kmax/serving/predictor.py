@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab2_kmax import architectures
+from deeplab2_kmax import architectures, labels
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.protos import config_pb2
 from deeplab2_kmax.serving import classes, images, network
 from deeplab2_kmax.serving.prediction import Prediction
+
+_NEEDED = ("semantic_pred", "semantic_scores")
 
 
 class Predictor:
@@ -48,11 +50,11 @@ class Predictor:
         if "serving_default" not in loaded.signatures:
             raise ValueError(f"{folder} has no signature serving_default.")
         signature = loaded.signatures["serving_default"]
-        missing = [name for name in network.MAPS if name not in signature.structured_outputs]
+        missing = [name for name in _NEEDED if name not in signature.structured_outputs]
         spec = signature.structured_input_signature[1].get("input_tensor")
         if missing or spec is None:
             raise ValueError(
-                f"{folder}: expected an input input_tensor and outputs {', '.join(network.MAPS)}; "
+                f"{folder}: expected an input input_tensor and outputs {', '.join(_NEEDED)}; "
                 f"found {sorted(signature.structured_input_signature[1])} and {sorted(signature.structured_outputs)}."
             )
 
@@ -104,9 +106,10 @@ class Predictor:
         maps = {name: value.numpy()[0] for name, value in self._run(image).items() if name in network.MAPS}
         return Prediction(
             image=image,
-            panoptic=maps["panoptic_pred"],
+            # Without instances every class is one segment.
+            panoptic=maps.get("panoptic_pred", labels.pack(maps["semantic_pred"], 0, self.classes.label_divisor)),
             semantic=maps["semantic_pred"],
             semantic_scores=maps["semantic_scores"],
-            instance_scores=maps["instance_scores"],
+            instance_scores=maps.get("instance_scores", np.ones_like(maps["semantic_scores"])),
             classes=self.classes,
         )

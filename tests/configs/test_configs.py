@@ -9,6 +9,7 @@ from tests.configs import catalogue, resolved
 SCHEMA = (resolved.GOLDEN.parent / "deeplab2_schema.txt").read_text().splitlines()[1:]
 TYPES = {2: "float", 5: "int32", 8: "bool", 9: "string"}
 CATALOGUE = catalogue.configs()
+SIZES = ("1", "3", "4.5")  # of SWideRNets
 OF_DEEPLAB2 = {
     "coco/kmax_deeplab/resnet50": "coco/kmax_deeplab/kmax_meta_r50_os32",
     "coco/kmax_deeplab/axial_resnet50": "coco/kmax_deeplab/kmax_meta_axial_r50_os32",
@@ -25,6 +26,28 @@ OF_DEEPLAB2 = {
         f"coco/max_deeplab/{size}_{crop}_{steps}": f"coco/max_deeplab/{size}_os16_res{crop}_{steps}"
         for size, crop in (("max_deeplab_s", 641), ("max_deeplab_s", 1025), ("max_deeplab_l", 1025))
         for steps in ("100k", "200k", "400k")
+    },
+    **{
+        f"cityscapes/panoptic_deeplab/{ours}": f"cityscapes/panoptic_deeplab/{theirs}"
+        for ours, theirs in {
+            **{name: f"{name}_os32" for name in ("mobilenet_v3_large", "mobilenet_v3_small", "resnet50_beta")},
+            **{name: name for name in ("mobilenet_v3_large_os16", "mobilenet_v3_small_os16")},
+            **{f"swidernet_sac_1_1_{size.replace('.', '_')}": f"swidernet_sac_1_1_{size}_os16" for size in SIZES},
+            "resnet50": "resnet50_os32_merge_with_pure_tf_func",
+            "resnet50_semantic": "resnet50_os32_semseg",
+            "wide_resnet41": "wide_resnet41_os16",
+        }.items()
+    },
+    **{
+        f"cityscapes/axial_deeplab/{name.replace('.', '_')}": f"cityscapes/axial_deeplab/{name}_os16"
+        for name in (
+            *(f"axial_swidernet_1_1_{size}" for size in SIZES),
+            *("max_deeplab_s_backbone", "max_deeplab_l_backbone"),
+        )
+    },
+    **{
+        f"coco/panoptic_deeplab/{name}": f"coco/panoptic_deeplab/{name if '_os' in name else name + '_os32'}"
+        for name in ("resnet50", "resnet50_os16", "resnet50_beta", "resnet50_beta_os16")
     },
     "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",
     "ade20k/kmax_deeplab/convnext_large_1281": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32_res1281",
@@ -89,6 +112,11 @@ def test_deeplab2_file_loads(name, tmp_path):
         loaded.model_options.max_deeplab.ClearField("kmax")
         if not expected.model_options.max_deeplab.HasField("transformer_decoder_drop_path_keep_prob"):
             loaded.model_options.max_deeplab.ClearField("transformer_decoder_drop_path_keep_prob")
+    for options in (loaded, expected):
+        options.model_options.decoder.ClearField("aspp_pool_size")
+    override = loaded.model_options.panoptic_deeplab.instance.instance_decoder_override
+    if override.aspp_pool_size:
+        override.ClearField("aspp_pool_size")
     assert loaded == expected
 
 

@@ -186,13 +186,6 @@ def test_ground_truth_against_itself():
     assert result["fp"].numpy().sum() == 0
 
 
-def test_more_than_255_instances():
-    quality = panoptic_quality.PanopticQuality(2, 255, 1000, [0])
-    maps = np.arange(1, 401).reshape(20, 20).repeat(2, axis=1)
-    update(quality, maps, maps)
-    assert quality.result()["tp"].numpy().tolist() == [400, 0]
-
-
 def test_states_add_reset_and_are_float64():
     y_true, y_pred = scenes(4)
     whole, first, second, third = metric(), metric(), metric(), metric()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from google.protobuf import text_format
 
 from deeplab2_kmax import backbones, structures
 from deeplab2_kmax.layers import norm
-from deeplab2_kmax.models import kmax_deeplab
+from deeplab2_kmax.models import building, kmax_deeplab
 from deeplab2_kmax.protos import model_pb2
 
 CLASSES = structures.MaskClasses(thing_ids=(1, 2), stuff_ids=(3, 4), ignore_label=0, label_divisor=256)
@@ -53,9 +52,13 @@ def backbone(name: str = "kmax_resnet50", **settings: Any):
     return backbones.BACKBONES[name](**{"norm": NORM, **narrow, **settings})
 
 
+def kit(made: Any) -> building.Kit:
+    """What a model is built with around a backbone."""
+    return building.Kit(made, CLASSES, NORM)
+
+
 def build(changes: str = "", backbone_name: str = "kmax_resnet50", **settings: Any) -> kmax_deeplab.KMaXDeepLab:
     """The tiny model with its variables."""
-    make = functools.partial(kmax_deeplab.build, classes=CLASSES, norm=NORM)
-    model = make(options(changes), backbone(backbone_name, **settings))
+    model = kmax_deeplab.build(options(changes), kit(backbone(backbone_name, **settings)))
     model.build_variables()
     return model

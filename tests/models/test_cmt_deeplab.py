@@ -22,7 +22,7 @@ semantic_loss {} pq_style_loss { weight: 3 } mask_id_cross_entropy_loss { weight
 
 def build(changes="", own="", **settings):
     options = small.options(f"max_deeplab {{ cmt {{ {own} }} {changes} }}")
-    model = cmt_deeplab.build(options, small.backbone(**settings), classes=small.CLASSES, norm=small.NORM)
+    model = cmt_deeplab.build(options, small.kit(small.backbone(**settings)))
     model.build_variables()
     return model
 
@@ -199,7 +199,7 @@ def test_a_config_builds_and_serves_it(tmp_path):
     served = network.Network(model, config)
     pictures = images(tiny.CROP, tiny.CROP, 1)
     expected = model(pictures, training=False)
-    (got, _), named = tf.function(lambda x: (served.predict(x), served(x)), autograph=False)(pictures)
-    np.testing.assert_allclose(got.class_logits, expected.prediction.class_logits, atol=1e-4)
-    np.testing.assert_allclose(got.mask_logits, expected.prediction.mask_logits, atol=1e-3)
+    got, named = tf.function(lambda x: (served.predict(x), served(x)), autograph=False)(pictures)
+    np.testing.assert_allclose(got["transformer_class_logits"], expected.prediction.class_logits, atol=1e-4)
+    np.testing.assert_allclose(got["pixel_space_mask_logits"], expected.prediction.mask_logits, atol=1e-3)
     assert named["panoptic_pred"].shape == (1, tiny.CROP, tiny.CROP)

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from deeplab2_kmax import backbones, structures
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.layers import norm
-from deeplab2_kmax.models import kmax_deeplab, mask_transformer, outputs
+from deeplab2_kmax.models import building, kmax_deeplab, outputs
 from deeplab2_kmax.protos import model_pb2
 from tests.models import small
 
@@ -107,7 +107,7 @@ def test_cluster_maps_have_one_entry_per_block(model):
 
 
 def test_assignment_needs_only_part_of_the_predictor(model):
-    pyramid = model.backbone(mask_transformer.normalize(images()))
+    pyramid = model.backbone(building.normalize(images()))
     full, lean = (model.clusters(pyramid, predict=predict) for predict in (True, False))
     for with_prediction, without in zip(full.steps, lean.steps):
         assert without.prediction is None
@@ -141,7 +141,7 @@ def test_bottlenecks_alone_and_no_semantic_head():
     assert not any("axis" in variable.name for variable in model.pixel_decoder.variables)
     options = small.options()
     options.max_deeplab.ClearField("auxiliary_semantic_head")
-    model = kmax_deeplab.build(options, small.backbone(), classes=small.CLASSES, norm=small.NORM)
+    model = kmax_deeplab.build(options, small.kit(small.backbone()))
     assert model(images(), training=True).semantic_logits is None
     assert model.semantic_decoder is None
 
@@ -271,7 +271,7 @@ def test_parameter_counts(backbone, kmax, classes, total, semantic, parts):
             "kmax { num_mask_slots: 256 highest_stride: 2 auxiliary_semantic_decoder: false }", options.max_deeplab
         )
     made_norm = norm.batch_norm()
-    model = kmax_deeplab.build(options, backbones.BACKBONES[backbone](norm=made_norm), classes=classes, norm=made_norm)
+    model = kmax_deeplab.build(options, building.Kit(backbones.BACKBONES[backbone](norm=made_norm), classes, made_norm))
     model.build_variables()
 
     def count(*layers):

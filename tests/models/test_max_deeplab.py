@@ -44,7 +44,7 @@ def build(name="max_deeplab_s", changes=""):
     options = text_format.Parse(OPTIONS, model_pb2.ModelOptions())
     options.MergeFrom(text_format.Parse(changes, model_pb2.ModelOptions()))
     backbone = backbones.BACKBONES[name](norm=small.NORM, **NARROW, **max_deeplab.memory_sizes(options))
-    model = max_deeplab.build(options, backbone, classes=small.CLASSES, norm=small.NORM)
+    model = max_deeplab.build(options, small.kit(backbone))
     model.build_variables()
     return model
 

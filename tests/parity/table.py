@@ -1,4 +1,4 @@
-"""How far the mask transformers and their backbones are from DeepLab2, case by case, as docs/parity.md.
+"""How far models, losses and post-processing are from DeepLab2, case by case, as docs/parity.md.
 
 `python -m tests.parity.table`, run in the checkout, writes the page anew; it takes some minutes.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tests import shared
-from tests.parity import losses, networks, postprocess
+from tests.parity import deeplab, losses, networks, postprocess
 
 PAGE = shared.ROOT / "docs/parity.md"
 
@@ -51,7 +51,7 @@ def _line(name: str, measure: Callable[[str], list[networks.Row]], *, bfloat16: 
 
 
 def _lines() -> Iterable[str]:
-    for case in networks.CASES:
+    for case in (*networks.CASES, *deeplab.CASES):
         yield _line(
             case.name, lambda mode, case=case: networks.measure(case, mode, training=mode == "graph"), bfloat16=True
         )
@@ -73,6 +73,17 @@ def _lines() -> Iterable[str]:
             bfloat16=False,
             xla=False,
         )
+    yield _line(
+        "panoptic_deeplab_loss",
+        lambda mode: [row for name in deeplab.LOSSES for row in deeplab.measure_loss(name, mode)],
+        bfloat16=False,
+    )
+    yield _line(
+        "panoptic_deeplab_postprocess",
+        lambda mode: [row for prefix in deeplab.SETTINGS for row in deeplab.measure_postprocess(prefix, mode)],
+        bfloat16=False,
+        xla=False,
+    )
 
 
 def main() -> None:

@@ -1,119 +1,54 @@
-"""Panoptic quality and mean IoU against the official COCO and Cityscapes tools."""
+"""Every metric against the official tool of its benchmark, or the formulas where there is none."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from evaluation import mean_iou, panoptic_quality
+from evaluation import depth, panoptic_quality
 from tests import shared
+from tests.parity import checks, image_metrics, video_metrics
 
-MODES = ("eager", "graph", "xla")
-MEAN_SIZES = {  # pixels of an average instance, from the Cityscapes scripts, by train id
-    11: 3462.4756337644,
-    12: 3930.4788056518,
-    13: 12794.0202738185,
-    14: 27855.1264367816,
-    15: 35732.1511111111,
-    16: 67583.7075812274,
-    17: 6298.7200839748,
-    18: 4672.3249222261,
-}
+CASES = {**image_metrics.CASES, **video_metrics.CASES}
 
 
-def update(metric, mode, pairs):
-    """Feeds every pair of maps to the metric, eagerly, in a graph of any size, or compiled."""
-    if mode == "eager":
-        for y_true, y_pred in pairs:
-            metric.update_state(tf.constant(y_true), tf.constant(y_pred))
-        return
-    shape = tf.TensorSpec([None, None], tf.int32)
-
-    @tf.function(jit_compile=mode == "xla", input_signature=None if mode == "xla" else [shape, shape])
-    def step(y_true, y_pred):
-        metric.update_state(y_true, y_pred)
-
-    for y_true, y_pred in pairs:
-        step(tf.constant(y_true), tf.constant(y_pred))
+@pytest.mark.parametrize("mode", checks.MODES)
+@pytest.mark.parametrize("name", CASES)
+def test_a_metric_equals_the_official_tool(name, mode):
+    for check in CASES[name].measure(mode):
+        check.hold()
 
 
-def maps(arrays, count):
-    return [(arrays[f"gt_{i:03d}"], arrays[f"pred_{i:03d}"]) for i in range(count)]
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["pq_panopticapi", "pq_cityscapes"])
-def test_panoptic_quality_equals_the_official_tool(name, mode):
-    manifest, expected = shared.case(name)
-    config = manifest["config"]
-    metric = panoptic_quality.PanopticQuality(
-        config["num_classes"], config["ignore_label"], config["label_divisor"], config["thing_classes"]
-    )
-    update(metric, mode, maps(expected, config["num_images"]))
-    result = metric.result()
-    for key in ("tp", "fp", "fn"):
-        np.testing.assert_array_equal(result[key], expected[key])
-    np.testing.assert_allclose(result["iou"], expected["iou"], rtol=1e-12)
-    per_class = np.stack([result[f"{key}_per_class"] for key in ("pq", "sq", "rq")], axis=1)
-    np.testing.assert_allclose(per_class, expected["per_class_pq_sq_rq"], rtol=1e-12)
-    summary = [[result[key + group] for key in ("pq", "sq", "rq", "n")] for group in ("", "_things", "_stuff")]
-    np.testing.assert_allclose(summary, expected["summary"], rtol=1e-12)
-    assert result["overflow"] == 0 and result["invalid"] == 0
-
-
-def test_every_image_alone_equals_the_official_tool():
+def test_panoptic_quality_of_every_image_alone():
     manifest, expected = shared.case("pq_panopticapi")
-    config = manifest["config"]
-    metric = panoptic_quality.PanopticQuality(
-        config["num_classes"], config["ignore_label"], config["label_divisor"], config["thing_classes"]
-    )
-    for index, pair in enumerate(maps(expected, config["num_images"])):
+    metric = panoptic_quality.PanopticQuality(*checks.arguments(manifest["config"]))
+    for index, pair in enumerate(checks.images(expected, manifest["config"], "gt", "pred")):
         metric.reset_state()
         metric.update_state(*pair)
         for key in ("tp", "fp", "fn", "iou"):
             np.testing.assert_allclose(metric.result()[key], expected[f"per_image_{key}"][index], rtol=1e-12)
 
 
+def test_depth_of_every_image_alone():
+    manifest, expected = shared.case("depth")
+    columns = [name.replace("_per_km", "") for name in manifest["outputs"]["columns"]]
+    metric = depth.DepthErrors()
+    for pair, row in zip(checks.images(expected, manifest["config"], "gt", "pred"), expected["per_image"]):
+        metric.reset_state()
+        metric.update_state(*pair)
+        result = metric.result()
+        if np.isnan(row).all():
+            assert result["n_images"] == 0 and result["abs_rel"] == 0
+        else:
+            np.testing.assert_allclose([result[name] for name in columns], row, rtol=1e-6, atol=1e-7)
+
+
 def test_crowd_as_void_is_deeplab2():
     manifest, expected = shared.case("pq_panopticapi")
     config = manifest["config"]
-    metric = panoptic_quality.PanopticQuality(
-        config["num_classes"],
-        config["ignore_label"],
-        config["label_divisor"],
-        config["thing_classes"],
-        crowd_as_void=True,
-    )
-    update(metric, "graph", maps(expected, config["num_images"]))
+    metric = panoptic_quality.PanopticQuality(*checks.arguments(config), crowd_as_void=True)
+    checks.update(metric, "graph", checks.images(expected, config, "gt", "pred"))
     assert round(float(metric.result()["pq"]), 4) == 0.5686
     assert tf.reduce_sum(metric.result()["fp"]) == 101
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_mean_iou_equals_the_official_tool(mode):
-    manifest, expected = shared.case("miou")
-    config = manifest["config"]
-    results = {}
-    for variant in mean_iou.VARIANTS:
-        metric = mean_iou.MeanIoU(config["num_classes"], config["ignore_label"], variant=variant)
-        update(metric, mode, maps(expected, config["num_images"]))
-        results[variant] = metric.result()
-    np.testing.assert_array_equal(results["present"]["confusion"], expected["confusion"])
-    np.testing.assert_allclose(results["present"]["iou_per_class"], expected["iou"], rtol=1e-12)
-    np.testing.assert_allclose(results["present"]["iou"], expected["miou"], rtol=1e-12)
-    np.testing.assert_allclose(results["all"]["iou"], expected["miou_all_classes_zero"], rtol=1e-12)
-    np.testing.assert_allclose(results["stq"]["iou"], expected["miou_stq"], rtol=1e-12)
-    np.testing.assert_allclose(results["present"]["accuracy"], expected["pixel_accuracy"], rtol=1e-12)
-
-
-@pytest.mark.parametrize("mode", ["eager", "xla"])
-def test_instance_weighted_iou_equals_the_official_tool(mode):
-    manifest, expected = shared.case("miou")
-    _, panoptic = shared.case("pq_cityscapes")
-    metric = mean_iou.InstanceWeightedIoU(19, 255, 1000, MEAN_SIZES)
-    count = manifest["config"]["num_images"]
-    update(metric, mode, [(panoptic[f"gt_{i:03d}"], expected[f"pred_{i:03d}"]) for i in range(count)])
-    np.testing.assert_allclose(metric.result()["iiou_per_class"], expected["iiou"], rtol=1e-12)
-    np.testing.assert_allclose(metric.result()["iiou"], np.nanmean(expected["iiou"]), rtol=1e-12)
 
 
 COLORS = {

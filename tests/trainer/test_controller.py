@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer import fakes
-from trainer import checkpointing, controller, interrupts, progress, summaries
+from trainer import best, checkpointing, controller, interrupts, progress, summaries
 
 
 class Evaluator(orbit.AbstractEvaluator):
@@ -29,7 +29,7 @@ class Stops:
     signum = signal.SIGTERM
 
 
-def make(folder, *, save_steps=4, steps_per_loop=4, spoil=None):
+def make(folder, *, save_steps=4, steps_per_loop=4, spoil=None, best_metric=""):
     dataset = fakes.batches(2, spoil=spoil)
     trainer, model, _ = fakes.make(tf.distribute.OneDeviceStrategy("CPU:0"), dataset)
     checkpoint = tf.train.Checkpoint(model=model, global_step=trainer.global_step)
@@ -55,6 +55,7 @@ def make(folder, *, save_steps=4, steps_per_loop=4, spoil=None):
         summary_dir=str(folder / "train"),
         eval_summary_dir=str(folder / "eval"),
         strategy=tf.distribute.OneDeviceStrategy("CPU:0"),
+        best=best.Best(checkpoint, folder, metric=best_metric, higher_is_better=False) if best_metric else None,
     )
     return loop, trainer, evaluator
 
@@ -107,3 +108,20 @@ def test_nan_is_not_saved(tmp_path):
         loop.train(10)
     assert saved(tmp_path) == [0]
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_best_checkpoint_and_table(tmp_path, capsys):
+    loop, _, _ = make(tmp_path, best_metric="evaluation/pq/PQ")
+    loop.train_and_evaluate(10, -1, 4)
+    # The evaluator's values rise, and lower is better here.
+    assert json.loads((tmp_path / "best" / "best.json").read_text())["step"] == 4
+    assert "best checkpoint: step 4, evaluation/pq/PQ 0.5 (now 1.5)" in capsys.readouterr().out
+    assert saved(tmp_path / "best") == [4]
+    (path,) = (tmp_path / "eval").glob("events*")
+    texts = [
+        value.tensor.string_val[0].decode()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "evaluation"
+    ]
+    assert texts == ["    a table"] * 3

@@ -84,3 +84,15 @@ def test_pictures():
     assert shown["semantic_error"][0, :, 0].tolist() == [0, 0, 255, 0, 0, 0]
     assert shown["clusters_0"].shape == (4, 6, 3)
     assert (shown["clusters_0"][0, 0] == shown["clusters_0"][1, 2]).all()
+
+
+def test_pictures_of_heat_maps_and_depth():
+    heat, depth = np.zeros([1, 4]), np.array([[0.0, 2.0, 4.0, 1000.0]])
+    heat[0, 1:3] = 1.5, 0.5  # heat maps may exceed 1
+    shown = summaries.pictures(
+        DATASET, np.full([1, 4, 3], 100.0), center_prediction=heat, depth_prediction=depth, depth_label=np.zeros([1, 4])
+    )
+    assert shown["center_prediction"][0].tolist() == [[100] * 3, [255, 0, 0], [177, 50, 50], [100] * 3]
+    grey = shown["depth_prediction"][0, :, 0].tolist()
+    assert grey[0] == 0 and grey[1] > 250 and grey[2] == 132 and grey[3] == 0  # nearest: 2.08 m
+    assert shown["depth_label"].max() == 0

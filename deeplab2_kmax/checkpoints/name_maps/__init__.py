@@ -1,7 +1,7 @@
 """Tables of variable names: ours -> DeepLab2's, one module per family.
 
 A table maps patterns of paths, in which `{}` stands for a number that both sides share, in order. `{-1}` on their side
-is that number less 1, for what they count from 0.
+is that number less 1, for what they count from 0, and `{+1}` one more.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-_HOLE = re.compile(r"\{(-\d+)?\}")
+_HOLE = re.compile(r"\{([-+]\d+)?\}")
 
 
 class NameMap:

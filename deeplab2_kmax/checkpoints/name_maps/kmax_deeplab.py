@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeplab2_kmax.checkpoints.name_maps import backbones, layers, under
+from deeplab2_kmax.checkpoints.name_maps import backbones, deeplab, layers, under
 
 _PIXEL_DECODER = {
     **under("norms/{}", "_backbone_norms/{}", layers.LAYER_NORM),
@@ -43,26 +43,11 @@ _TRANSFORMER_DECODER = {
     **under("mask_projection", "_mask_embedding_projection", layers.CONV_NORM),
 }
 
-# DeepLab2 numbers the low levels from 1 by name; ours are lists, so each entry has a row.
-_SEMANTIC_DECODER = {
-    **under("aspp", "_aspp", layers.ASPP),
-    **{
-        ours: theirs
-        for index in range(3)
-        for table in (
-            under(f"projections/{index}", f"_low_level_conv{index + 1}", layers.CONV_NORM),
-            under(f"fusions/{index}", f"_fusion_conv{index + 1}/_conv1_bn_act", layers.CONV5),
-        )
-        for ours, theirs in table.items()
-    },
-}
-
 TABLE = {
     **under("backbone", "encoder", backbones.TABLE),
     **under("pixel_decoder", "pixel_decoder", _PIXEL_DECODER),
     **under("transformer_decoder", "transformer_decoder", _TRANSFORMER_DECODER),
     **{f"mask_predictor/{ours}": theirs for ours, theirs in _PREDICTOR.items()},
-    **under("semantic_decoder", "semantic_decoder", _SEMANTIC_DECODER),
-    **under("semantic_head/conv1", "semantic_head_without_last_layer/_conv1_bn_act", layers.CONV5),
-    **under("semantic_head/last", "semantic_last_layer", layers.BIASED),
+    **under("semantic_decoder", "semantic_decoder", deeplab.DECODER),
+    **deeplab.SEMANTIC_HEAD,
 }

@@ -3,15 +3,14 @@
 import hashlib
 import importlib
 import json
-import os
+import multiprocessing
 import pkgutil
-import subprocess
-import sys
+import signal
 
 import pytest
 
 from deeplab2_kmax.data import convert, record_index
-from tests import converters, image_trees, shared, video_trees
+from tests import converters, image_trees, killed, video_trees
 
 CASES = {case.name: case for case in (*image_trees.CASES, *video_trees.CASES)}
 every_converter = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -69,29 +68,22 @@ def test_shards_agree_with_the_manifest(case, converted, tmp_path):
         assert record_index.build(names).num_records == count
 
 
-# Dies as `kill -9` does when the second shard is about to get its name.
-_KILLED = """
-import importlib, os, signal, sys
-from deeplab2_kmax.data.convert import writer
-publish, shards = writer._publish, []
-def publish_one(temporary, path):
-    shards.extend([path] if path.suffix == ".tfrecord" else [])
-    if len(shards) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    publish(temporary, path)
-writer._publish = publish_one
-sys.exit(importlib.import_module("deeplab2_kmax.data.convert." + sys.argv[1]).main(sys.argv[1:]))
-"""
+@pytest.fixture(scope="module")
+def clean_processes():
+    """Processes forked from one that has imported the converters but, unlike this one, no TensorFlow."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.killed"])
+    return context
 
 
 @every_converter
-def test_a_killed_run_goes_on_to_the_same_bytes(case, converted, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bytes(case, converted, clean_processes, tmp_path):
     arguments, digests = converted
     arguments = [*arguments, f"--output_dir={tmp_path / 'killed'}"]
-    command = [sys.executable, "-c", _KILLED, case.name, *arguments, "--num_processes=1"]
-    environment = {**os.environ, "PYTHONPATH": str(shared.ROOT)}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == -9, run.stderr
+    process = clean_processes.Process(target=killed.run, args=(case.name, [*arguments, "--num_processes=1"]))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     found = state(tmp_path / "killed")
     assert sum(name.endswith(".tfrecord") for name in found) == 1
     assert sum(name.endswith(".tmp") for name in found) == 1

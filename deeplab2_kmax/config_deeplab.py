@@ -1,0 +1,155 @@
+"""What can be wrong with the config of a model of pixels: DeepLabV3, DeepLabV3+, Panoptic-DeepLab.
+
+What such a model does not use is an error, because none of DeepLab2's own files sets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from deeplab2_kmax import config_values
+from deeplab2_kmax.config_values import Findings
+from deeplab2_kmax.protos import config_pb2, model_pb2
+
+ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab")
+
+_SEMANTIC_LOSSES = ("semantic_loss",)
+_INSTANCE_LOSSES = (*_SEMANTIC_LOSSES, "center_loss", "regression_loss")
+_OF_MASK_TRANSFORMERS = (
+    "evaluator_options.thing_area_limit",
+    "evaluator_options.transformer_class_confidence_threshold",
+    "evaluator_options.pixel_confidence_threshold",
+    "evaluator_options.transformer_post_processing",
+    "evaluator_options.maskwise_postprocessing",
+    "trainer_options.loss_options.unmatched_slot_weight",
+    "trainer_options.loss_options.matching_ignores_crowd",
+    *(
+        f"{section}.{field}"
+        for section in ("train_dataset_options", "eval_dataset_options")
+        for field in ("thing_id_mask_annotations", "max_thing_id")
+    ),
+)
+_OF_INSTANCES = (
+    "evaluator_options.center_score_threshold",
+    "evaluator_options.nms_kernel",
+    "evaluator_options.keep_k_centers",
+    "evaluator_options.stuff_area_limit",
+    "evaluator_options.merge_as_compiled_kernel",
+    "train_dataset_options.sigma",
+    "eval_dataset_options.sigma",
+)
+
+
+def is_deeplab(options: model_pb2.ModelOptions) -> bool:
+    """Whether a model is one of ARCHITECTURES."""
+    return options.WhichOneof("meta_architecture") in ARCHITECTURES
+
+
+def fill_pool_sizes(config: config_pb2.ExperimentOptions) -> None:
+    """Sets the windows of ASPP's image pooling that the config leaves open, in place.
+
+    They have the size of the training crop's features, in evaluation too, as in DeepLab2.
+    """
+    crop = config.train_dataset_options.crop_size
+    if not is_deeplab(config.model_options) or len(crop) != 2:
+        return
+    stride = config.model_options.backbone.output_stride
+    for _, decoder in _decoders(config.model_options):
+        if not decoder.aspp_pool_size and not decoder.aspp_use_only_1x1_proj_conv and stride > 0:
+            decoder.aspp_pool_size.extend((side - 1) // stride + 1 for side in crop)
+
+
+def check(config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    """Checks a config whose model is one of ARCHITECTURES."""
+    options = config.model_options
+    architecture = options.WhichOneof("meta_architecture")
+    own = getattr(options, architecture)
+    path = f"model_options.{architecture}"
+    for where, decoder in _decoders(options):
+        _check_decoder(where, decoder, found)
+    if options.backbone.name.lower() in config_values.MEMORY_BACKBONES:
+        found.problem("model_options.backbone.name", "a backbone without a memory", options.backbone.name)
+    if architecture != "panoptic_deeplab":
+        _require(f"{path}.num_classes", own.num_classes, "the number of classes", found)
+    if architecture == "deeplab_v3_plus":
+        _check_low_levels(f"{path}.low_level", [own.low_level], found)
+    finds_instances = architecture == "panoptic_deeplab" and own.instance.enable
+    if architecture == "panoptic_deeplab":
+        _check_low_levels(f"{path}.low_level", own.low_level, found)
+        _check_head(f"{path}.semantic_head", own.semantic_head, None, found)
+        if own.HasField("depth_head"):
+            found.problem(f"{path}.depth_head", "nothing: it belongs to vip_deeplab", "a message")
+    if finds_instances:
+        _check_instance(f"{path}.instance", own.instance, found)
+    _check_unused(config, architecture, finds_instances, found)
+
+
+def _check_instance(path: str, instance: model_pb2.InstanceOptions, found: Findings) -> None:
+    _check_low_levels(f"{path}.low_level_override", instance.low_level_override, found)
+    _check_head(f"{path}.center_head", instance.center_head, 1, found)
+    _check_head(f"{path}.regression_head", instance.regression_head, 2, found)
+    if instance.HasField("next_regression_head"):
+        found.problem(f"{path}.next_regression_head", "nothing: it belongs to vip_deeplab", "a message")
+
+
+def _check_unused(
+    config: config_pb2.ExperimentOptions, architecture: str, finds_instances: bool, found: Findings
+) -> None:
+    unused = _OF_MASK_TRANSFORMERS if finds_instances else (*_OF_MASK_TRANSFORMERS, *_OF_INSTANCES)
+    for path in unused:
+        value = config_values.given(config, path)
+        if value is not None:
+            what = architecture if finds_instances else f"{architecture} without instances"
+            found.problem(
+                path, f"nothing: {what} does not use it", "a message" if hasattr(value, "ListFields") else value
+            )
+    losses = _INSTANCE_LOSSES if finds_instances else _SEMANTIC_LOSSES
+    for field, _ in config_values.losses(config.trainer_options.loss_options):
+        if field not in losses:
+            expected = f"one of the losses that this model has: {', '.join(losses)}"
+            found.problem(f"trainer_options.loss_options.{field}", expected, field)
+    for section in ("train_dataset_options", "eval_dataset_options"):
+        for frames in ("use_two_frames", "use_next_frame"):
+            if getattr(getattr(config, section), frames):
+                found.problem(f"{section}.{frames}", f"false: {architecture} takes single images", True)
+
+
+def _decoders(options: model_pb2.ModelOptions) -> Iterator[tuple[str, model_pb2.DecoderOptions]]:
+    yield "model_options.decoder", options.decoder
+    instance = options.panoptic_deeplab.instance
+    if instance.enable and instance.HasField("instance_decoder_override"):
+        path = "model_options.panoptic_deeplab.instance.instance_decoder_override"
+        yield path, instance.instance_decoder_override
+
+
+def _check_decoder(path: str, decoder: model_pb2.DecoderOptions, found: Findings) -> None:
+    if decoder.feature_key == "feature_semantic":
+        found.problem(f"{path}.feature_key", "a feature of the backbone, for example 'res5'", decoder.feature_key)
+    _require(f"{path}.feature_key", decoder.feature_key, "a feature, for example 'res5'", found)
+    if len(decoder.aspp_pool_size) not in (0, 2):
+        found.problem(f"{path}.aspp_pool_size", "[height, width], or nothing", decoder.aspp_pool_size)
+
+
+def _check_low_levels(path: str, levels: Iterable[model_pb2.LowLevelOptions], found: Findings) -> None:
+    for index, level in enumerate(levels):
+        here = path if path.endswith("plus.low_level") else f"{path}[{index}]"
+        _require(f"{here}.feature_key", level.feature_key, "a feature, for example 'res2'", found)
+        _require(f"{here}.channels_project", level.channels_project, "a number of channels", found)
+        if level.feature_key == "feature_semantic":
+            found.problem(f"{here}.feature_key", "a feature of the backbone, for example 'res2'", level.feature_key)
+
+
+def _check_head(path: str, head: model_pb2.HeadOptions, outputs: int | None, found: Findings) -> None:
+    _require(f"{path}.head_channels", head.head_channels, "a number of channels", found)
+    _require(f"{path}.output_channels", head.output_channels, "a number of channels", found)
+    if outputs is not None and head.output_channels != outputs:
+        found.problem(f"{path}.output_channels", str(outputs), head.output_channels)
+    for field in ("min_value_after_activation", "max_value_after_activation"):
+        if head.HasField(field):
+            found.problem(f"{path}.{field}", "nothing: it belongs to a depth head", getattr(head, field))
+
+
+def _require(path: str, value: Any, what: str, found: Findings) -> None:
+    if not value:
+        found.missing(path, what)

@@ -1,0 +1,88 @@
+"""Configs of models of pixels: what is filled in, and what is wrong with them, one line each."""
+
+import pytest
+
+from deeplab2_kmax import architectures, config
+from tests import shared
+
+TINY = shared.ROOT / "configs/tiny"
+PANOPTIC = TINY / "panoptic_deeplab_synthetic.textproto"
+V3 = TINY / "deeplab_v3_synthetic.textproto"
+PLUS = TINY / "deeplab_v3_plus_synthetic.textproto"
+
+
+def problem(path, override):
+    with pytest.raises(config.ConfigError) as error:
+        config.load(path, [override])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path, override, field, expected",
+    [
+        (V3, 'model_options { decoder { feature_key: "feature_semantic" } }', "decoder.feature_key", "'res5'"),
+        (V3, "model_options { deeplab_v3 { num_classes: 8 } }", "deeplab_v3.num_classes", "9, the classes of"),
+        (V3, "model_options { decoder { atrous_rates: [1, 2] } }", "decoder.atrous_rates", "three rates"),
+        (V3, 'model_options { backbone { name: "max_deeplab_s" } }', "backbone.name", "without a memory"),
+        (V3, "trainer_options { loss_options { center_loss {} } }", "loss_options.center_loss", "semantic_loss"),
+        (V3, "evaluator_options { nms_kernel: 7 }", "evaluator_options.nms_kernel", "does not use it"),
+        (PLUS, "model_options { deeplab_v3_plus { low_level { channels_project: 0 } } }", "channels_project", "> 0"),
+        (
+            PANOPTIC,
+            "trainer_options { loss_options { motion_loss {} } }",
+            "loss_options.motion_loss",
+            "regression_loss",
+        ),
+        (PANOPTIC, "evaluator_options { thing_area_limit: 7 }", "evaluator_options.thing_area_limit", "does not use"),
+        (PANOPTIC, "evaluator_options { maskwise_postprocessing {} }", "maskwise_postprocessing", "does not use it"),
+        (PANOPTIC, "train_dataset_options { use_next_frame: true }", "use_next_frame", "single images"),
+        (PANOPTIC, "train_dataset_options { thing_id_mask_annotations: true }", "mask_annotations", "does not use it"),
+        *(
+            (PANOPTIC, "model_options { panoptic_deeplab { " + text + " } }", field, expected)
+            for text, field, expected in (
+                ("instance { center_head { output_channels: 2 } }", "center_head.output_channels", "expected 1, got 2"),
+                ("instance { regression_head { output_channels: 3 } }", "regression_head.output_channels", "2, got 3"),
+                ("instance { next_regression_head {} }", "next_regression_head", "vip_deeplab"),
+                ("depth_head {}", "depth_head", "vip_deeplab"),
+                ("semantic_head { output_channels: 8 }", "semantic_head.output_channels", "9, the classes of"),
+                ("low_level { channels_project: 8 }", "low_level[0].feature_key", "for example 'res2'"),
+                ("instance { center_head { max_value_after_activation: 3 } }", "max_value_after_activation", "depth"),
+            )
+        ),
+    ],
+)
+def test_one_line_says_what_is_wrong(path, override, field, expected):
+    line = problem(path, override)
+    assert field in line.split(": expected")[0].split(" (also")[0]
+    assert expected in line
+
+
+def test_mask_transformers_do_not_use_centres():
+    loaded = config.load(TINY / "kmax_synthetic.textproto", ["evaluator_options { merge_as_compiled_kernel: true }"])
+    assert config.check(loaded) == [
+        "evaluator_options.merge_as_compiled_kernel is not used by kMaX-DeepLab (kmax_efficientnet_lite0)"
+    ]
+
+
+def test_the_training_crop_decides_the_pooling_window():
+    loaded = config.load(PANOPTIC)
+    decoder = loaded.model_options.decoder
+    override = loaded.model_options.panoptic_deeplab.instance.instance_decoder_override
+    assert list(decoder.aspp_pool_size) == list(override.aspp_pool_size) == [3, 5]  # 65x129 at stride 32
+    given = config.load(PANOPTIC, ["model_options { decoder { aspp_pool_size: [7, 8] } }"]).model_options.decoder
+    assert list(given.aspp_pool_size) == [7, 8]
+    single = config.load(PANOPTIC, ["model_options { decoder { aspp_use_only_1x1_proj_conv: true } }"])
+    assert not single.model_options.decoder.aspp_pool_size
+
+
+def test_which_architecture_it_is():
+    without = "model_options { panoptic_deeplab { instance { enable: false } } }"
+    name = architectures.name_of(config.load(PANOPTIC).model_options)
+    assert (name, architectures.ARCHITECTURES[name].tasks) == ("panoptic_deeplab", ("panoptic", "semantic"))
+    with pytest.raises(config.ConfigError, match="center_loss"):
+        config.load(PANOPTIC, [without])
+    options = config.load(PANOPTIC).model_options
+    options.panoptic_deeplab.instance.enable = False
+    name = architectures.name_of(options)
+    assert architectures.ARCHITECTURES[name].targets == ("semantic",)
