@@ -8,12 +8,15 @@ python evaluation/evaluate.py --task=semantic --format=png --dataset=cityscapes_
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from absl import app, flags
@@ -21,8 +24,11 @@ from absl import app, flags
 from deeplab2_kmax import registry
 from deeplab2_kmax.data import datasets, protocols
 from deeplab2_kmax.data.targets import keys
-from evaluation import detections, error_analysis, evaluation_report, mask_matching, mean_iou, metric_set, scoring
+from evaluation import error_analysis, evaluation_report, mask_matching
 from evaluation.saved import cityscapes_instances, coco_instances, formats, sides
+
+if TYPE_CHECKING:
+    from evaluation import metric_set
 
 TASKS = {  # task: the format of its files if none is named
     "panoptic": "coco",
@@ -99,6 +105,9 @@ def evaluate(
             raise ValueError(f"There is no file or folder {path} (the {name}).")
     if images is not None and report is None:
         raise ValueError("A folder of images is for the report: name the page to write as well.")
+    # They load TensorFlow, which takes seconds that nobody waits for whose files are not there.
+    from evaluation import metric_set, scoring
+
     pictures = scoring.picture_files(pathlib.Path(images)) if images is not None else {}
     file_format = file_format or default_format
     if variant != "present" and task != "semantic":
@@ -192,6 +201,8 @@ def _instances(
     groundtruth: pathlib.Path, prediction: pathlib.Path, file_format: str, dataset: str | None, num_workers: int
 ) -> tuple[metric_set.MetricSet, int]:
     """Average precision of masks that may overlap."""
+    from evaluation import detections, metric_set, scoring
+
     match: Callable[..., mask_matching.Matched]
     images: Sequence[coco_instances.Image | cityscapes_instances.Image]
     if file_format == "coco":
@@ -243,6 +254,8 @@ def main(argv: list[str]) -> None:
         report=options.report,
         images=options.images,
     )
+    from evaluation import metric_set
+
     print(f"{found['num_images']} images, {options.task}, percent")
     print(metric_set.table(found["summary"], found["per_class"]))
     if options.output:
@@ -296,9 +309,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("depth_scale", DEPTH_SCALE, "Stored depth of a metre.")
     flags.DEFINE_float("prediction_depth_scale", None, "The same for the predictions, if other.")
     flags.DEFINE_integer("max_segments", None, "Segments of an image, at most; 512 where the files do not tell.")
-    flags.DEFINE_enum(
-        "variant", "present", mean_iou.VARIANTS, "Classes of the mean IoU: those present, all, or as in STQ."
-    )
+    flags.DEFINE_string("variant", "present", "Classes of the mean IoU: those present, all, or (stq) as in STQ.")
     flags.DEFINE_integer("num_workers", 0, "Processes; 0: one per processor core. Results do not depend on it.")
     flags.DEFINE_string("output", None, "JSON file for the results.")
     flags.DEFINE_string("report", None, "HTML page about the errors, to be written.")

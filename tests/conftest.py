@@ -21,12 +21,13 @@ tf.config.set_logical_device_configuration(
 
 
 # Graphs are millions of small objects in cycles. Looking through them again and again takes longer than many a test, so
-# it happens once a file, when most of them are garbage.
+# it happens once a file, when most of them are garbage; what outlives a file is not looked at again.
 gc.set_threshold(500_000, 50, 1000)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _free_graphs():
-    yield
+    # Before a file, not after the last one, whose last test pytest still holds then.
     keras.backend.clear_session()
     gc.collect()
+    gc.freeze()

@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
                 raise ValueError(f"--{flag.name} is missing; see --help")
         if not _CHECKPOINT.value and not _RANDOM.value:
             raise ValueError("--checkpoint_path is missing (or --random_weights, to export an untrained model)")
+        checkpoint = _CHECKPOINT.value
+        if checkpoint and not (pathlib.Path(checkpoint).is_dir() or pathlib.Path(f"{checkpoint}.index").is_file()):
+            raise ValueError(f"--checkpoint_path: expected a folder or a prefix as runs/x/ckpt-10, got {checkpoint}")
         # Bad flags and configs are reported before TensorFlow loads.
         from deeplab2_kmax import config as configs
 

@@ -177,6 +177,7 @@ def gradients_of(backbone, images):
     return run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, policy",
     [

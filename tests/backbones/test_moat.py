@@ -49,6 +49,7 @@ def test_every_name_of_deeplab2_is_there():
     assert backbone.channels == (40, 40, 80, 160, 320)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [(), (3, 2)])
 def test_sizes(windows):
     backbone_checks.check_sizes(tiny(window_size=windows))

@@ -23,10 +23,12 @@ def test_sizes():
     backbone_checks.check_sizes(narrow(output_stride=16))
 
 
+@pytest.mark.slow
 def test_output_strides_agree():
     backbone_checks.check_atrous(lambda stride: narrow(output_stride=stride))
 
 
+@pytest.mark.slow
 def test_training():
     backbone_checks.check_training(narrow)
 

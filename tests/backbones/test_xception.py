@@ -19,6 +19,7 @@ def test_parameters_and_channels(depth, parameters):
     assert backbone.channels == (64, 256, 728, 728, 2048)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [xception.ENTRY, xception.ENTRY_71])
 def test_sizes(entry):
     backbone_checks.check_sizes(short(entry=entry))
@@ -29,6 +30,7 @@ def test_output_strides_agree():
     backbone_checks.check_atrous(lambda stride: short(output_stride=stride), side=33)
 
 
+@pytest.mark.slow
 def test_training():
     backbone_checks.check_training(short)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.configs import steps
 
 # Training the others has tests of its own.
-FAST = ("tiny/max_deeplab_synthetic", "tiny/panoptic_deeplab_synthetic")
+FAST = ("tiny/panoptic_deeplab_synthetic",)
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow, id=name) for name in steps.groups()]
 
 

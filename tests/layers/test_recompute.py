@@ -114,7 +114,7 @@ def _step(stage, x):
     return y, tape.gradient(loss, [x, *stage.trainable_variables])
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("kind", ["bottleneck", "basic", "axial"])
 def test_blocks_give_the_same(kind, graph, policy, request):
@@ -138,6 +138,7 @@ def _numbers(x):
     return tf.cast(x, tf.float32).numpy()
 
 
+@pytest.mark.slow
 def test_replicas_with_synchronised_norms():
     strategy = replicas.two()
     results = []

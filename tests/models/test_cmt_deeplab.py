@@ -159,6 +159,7 @@ def test_reference_mask_loss_is_that_of_the_gaussians(model):
         np.testing.assert_allclose(double[f"aux_{index}reference_mask_loss"], 2 * expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["logits_residual: GATED", "logits_residual: NONE", "reference_masks: false"])
 def test_choices(own):
     model = build(own=own + " coordinates: false")

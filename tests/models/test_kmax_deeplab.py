@@ -146,6 +146,7 @@ def test_bottlenecks_alone_and_no_semantic_head():
     assert model.semantic_decoder is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision, backbone",
     [
@@ -189,6 +190,7 @@ def test_random_masks_follow_the_seed():
     assert np.abs(first - other).max() > 0
 
 
+@pytest.mark.slow
 def test_recomputing_changes_nothing():
     """Of blocks, fusions and k-means steps; statistics move once, random masks are the same."""
     images = tf.random.stateless_uniform([2, 65, 65, 3], [1, 2], 0, 255)

@@ -117,6 +117,7 @@ def test_the_window_of_image_pooling_is_an_option():
     assert build(changes="decoder { aspp_pool_size: [3, 5] }").semantic_decoder.aspp.pool_size == (3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
 def test_training_steps_lower_a_loss(policy):
     before = keras.mixed_precision.global_policy()
@@ -325,6 +326,7 @@ def test_export(tmp_path):
     assert norms == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, total, semantic, network_with_memory, plain, tensors",
     [

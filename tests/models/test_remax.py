@@ -74,7 +74,12 @@ def test_inference_is_the_same_graph_and_reads_no_variable_of_a_head(model):
 
 
 @pytest.mark.parametrize(
-    "precision, recompute", [("float32", "true"), pytest.param("mixed_bfloat16", "false", marks=pytest.mark.slow)]
+    "precision, recompute",
+    [
+        ("float32", "false"),
+        pytest.param("float32", "true", marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", "false", marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_reach_every_variable(precision, recompute):
     with policy(precision):

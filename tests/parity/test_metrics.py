@@ -11,7 +11,7 @@ from tests.parity import checks, image_metrics, video_metrics
 CASES = {**image_metrics.CASES, **video_metrics.CASES}
 
 
-@pytest.mark.parametrize("mode", checks.MODES)
+@pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_a_metric_equals_the_official_tool(name, mode):
     for check in CASES[name].measure(mode):

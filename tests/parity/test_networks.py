@@ -21,7 +21,14 @@ CASES = {case.name: case for case in (*networks.CASES, *deeplab.CASES)}
 EAGER = {case.name for case in deeplab.CASES}
 
 
-@pytest.mark.parametrize("name", CASES)
+# Others have the same parts.
+SLOW = ("kmax_resnet50_gain2", "axial_resnet50", "resnet50_beta")
+every_case = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
+)
+
+
+@every_case
 def test_outputs_are_those_of_deeplab2(name):
     rows = networks.measure(CASES[name], "eager" if name in EAGER else "graph", training=True)
 
@@ -53,6 +60,7 @@ def test_bfloat16_stays_near(name):
         assert row.rms < (BFLOAT16_RMS if row.output.startswith(BEFORE_ASSIGNMENT) else after), row
 
 
+@pytest.mark.slow
 def test_a_lean_call_assigns_the_same_pixels():
     _, arrays = shared.case("kmax_transformer_decoder")
     model = networks.coco_model()

@@ -66,6 +66,7 @@ def test_what_travels_with_the_model(exported, config):
     assert "kmax_tiny" in content["config"]
 
 
+@pytest.mark.slow
 def test_batches_logits_and_features_on_request(config, checkpoint, exported, model, picture, tmp_path):
     path = export.export(config, checkpoint, tmp_path / "model", batched=True, include_logits=True).path
     pair = np.stack([picture, picture[:, ::-1]])
@@ -87,6 +88,7 @@ def test_encoded_input(config, checkpoint, exported, picture, tmp_path):
     np.testing.assert_array_equal(got["panoptic_pred"], plain(input_tensor=tf.constant(picture))["panoptic_pred"])
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close(config, checkpoint, model, picture, tmp_path):
     path = export.export(config, checkpoint, tmp_path / "model", precision="bfloat16", include_logits=True).path
     got = tf.saved_model.load(str(path)).signatures["serving_default"](input_tensor=tf.constant(picture))

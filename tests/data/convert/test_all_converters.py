@@ -13,6 +13,8 @@ from deeplab2_kmax.data import convert, record_index
 from tests import converters, image_trees, killed, video_trees
 
 CASES = {case.name: case for case in (*image_trees.CASES, *video_trees.CASES)}
+# One of images, one of videos, one that draws its own; they all resume in the same lines.
+KILLED_FAST = ("coco", "kitti_step", "synthetic")
 every_converter = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -76,7 +78,9 @@ def clean_processes():
     return context
 
 
-@every_converter
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if n in KILLED_FAST else pytest.mark.slow, id=n) for n, c in CASES.items()]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(case, converted, clean_processes, tmp_path):
     arguments, digests = converted
     arguments = [*arguments, f"--output_dir={tmp_path / 'killed'}"]

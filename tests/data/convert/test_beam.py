@@ -60,6 +60,7 @@ def test_a_bad_record_is_one_line_and_the_rest_is_kept(beam, tmp_path, arguments
     assert not (tmp_path / "out" / ".val.beam").exists()
 
 
+@pytest.mark.slow
 def test_workers_of_their_own_processes(beam, tmp_path, arguments):
     assert converters.run(coco, *arguments, f"--output_dir={tmp_path / 'local'}") == 0
     command = [sys.executable, "-m", "deeplab2_kmax.data.convert.coco", *arguments, f"--output_dir={tmp_path / 'out'}"]
