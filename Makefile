@@ -9,6 +9,10 @@ ifeq ($(TF),reference)
   VENV := .venv
   CONSTRAINTS := constraints.txt
   EXTRAS := dev,protos,beam
+  # The official evaluation tools, beside which tests put the metrics, and what they import; small and of Python alone.
+  # Without their dependencies: they ask for NumPys that exclude each other, and none of it matters to them here.
+  OFFICIAL := panopticapi-lite==0.2.0 cityscapesscripts==2.3.0 trackeval==1.3.0 \
+    appdirs==1.4.4 coloredlogs==15.0.1 humanfriendly==10.0 pyquaternion==0.9.9
 else ifeq ($(TF),current)
   PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
   VENV := .venv-current
@@ -35,6 +39,7 @@ $(VENV)/installed: setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV) (about a minute) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --prefer-binary --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@test -z "$(OFFICIAL)" || $(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps $(OFFICIAL)
 	@touch $@
 
 ## make demo       trains, evaluates, exports, predicts on procedural scenes; writes runs/demo/report.html

