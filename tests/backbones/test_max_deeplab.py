@@ -246,6 +246,7 @@ def test_by_name_without_kmax():
     assert not [name for name in backbones.BACKBONES if name.startswith("kmax_max_deeplab") and "backbone" not in name]
 
 
+@pytest.mark.slow
 def test_the_pretrained_part_is_the_plain_backbone():
     for name in ("max_deeplab_s", "max_deeplab_l"):
         backbone = build(name)

@@ -191,6 +191,7 @@ def test_remax_is_not_for_cmt_deeplab():
         build("remax {}")
 
 
+@pytest.mark.slow
 def test_a_config_builds_and_serves_it(tmp_path):
     config = tiny.load(tmp_path, "model_options { max_deeplab { cmt {} } }")
     assert architectures.name_of(config.model_options) == "cmt_deeplab"

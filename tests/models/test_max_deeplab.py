@@ -102,6 +102,7 @@ def test_masks_are_products_of_memory_and_pixels(model):
     np.testing.assert_allclose(classes, expected.class_logits, rtol=0, atol=1e-4 * np.std(classes))
 
 
+@pytest.mark.slow
 def test_the_large_model_has_no_semantic_decoder():
     model = build("max_deeplab_l")
     assert model.semantic_decoder is None
@@ -225,7 +226,7 @@ def renamed(name):
     return re.sub(r"_decoder_stage(\d+)_extra/", r"_extra_decoders/\1/", name)
 
 
-@pytest.mark.parametrize("backbone", ["max_deeplab_s", "max_deeplab_l"])
+@pytest.mark.parametrize("backbone", ["max_deeplab_s", pytest.param("max_deeplab_l", marks=pytest.mark.slow)])
 def test_checkpoints_of_deeplab2(backbone, tmp_path):
     model = build(backbone)
     ours = restore.variable_paths(model)
