@@ -168,7 +168,8 @@ def write_scenes(path: pathlib.Path, dataset: datasets.Dataset) -> None:
             encoded = io.BytesIO()
             Image.fromarray(image).save(encoded, format="PNG")
             label = (ids[classes] * dataset.label_divisor + instances).astype(np.int32)
-            writer.write(records.encode_example(encoded.getvalue(), label, filename=f"{seed}.png"))
+            frame = {"sequence_id": "scenes", "frame_id": f"{seed:06d}"} if dataset.is_video else {}
+            writer.write(records.encode_example(encoded.getvalue(), label, filename=f"{seed}.png", **frame))
 
 
 def groups() -> dict[str, list[str]]:
