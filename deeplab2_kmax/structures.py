@@ -106,6 +106,12 @@ class DeepLabOutput(NamedTuple):
     semantic_logits: tf.Tensor  # [B, H, W, C] float32
     center_heatmap: tf.Tensor | None = None  # [B, H, W] float32, around 1 at centres; not bounded
     offset_map: tf.Tensor | None = None  # [B, H, W, 2] float32, (y, x) of the own centre minus that of the pixel
+    # [B, H, W, 2] float32, (y, x) of where the own instance's centre was in the previous frame, minus the pixel.
+    frame_offset_map: tf.Tensor | None = None
+    # [B, H, W, 2] float32, on the pixels of the next frame: (y, x) of the own instance's centre in this one, minus the
+    # pixel.
+    next_offset_map: tf.Tensor | None = None
+    depth_pred: tf.Tensor | None = None  # [B, H, W, 1] float32, metres
     semantic_probs: tf.Tensor | None = None  # [B, H, W, C] float32, inference
     maps: CenterMaps | SemanticMaps | None = None  # inference with post-processing
 
