@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, shapes
+from deeplab2_kmax.layers import activations, conv_kernels, shapes
 from deeplab2_kmax.layers import norm as norms
 
 # How convolutions pad: both sides alike (the last side one more where the sum is odd), as TensorFlow's SAME, which
@@ -94,8 +94,8 @@ class Conv(keras.layers.Layer):
         if training and self.kernel_size == 1 and self.stride > 1:
             # The same numbers; the kernel's gradient of a strided convolution is several times slower.
             y = tf.nn.conv2d(x[:, :: self.stride, :: self.stride], kernel, 1, "VALID")
-        elif training and _is_wide(self, x, dilation):
-            y = _sum_of_taps(x, kernel, dilation)
+        elif training and self._keeps_size() and conv_kernels.is_wide(x.shape[1:3], dilation):
+            y = conv_kernels.sum_of_taps(x, kernel, dilation)
         elif dilation > 1 and training:
             # Off oneDNN and GPU, TensorFlow has no gradient for a dilated kernel: this one goes through space-to-batch.
             y = tf.nn.convolution(_pad_strided(x, self), kernel, self.stride, _padding(self), dilations=dilation)
@@ -104,6 +104,9 @@ class Conv(keras.layers.Layer):
         if bias is not None:
             y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
         return activation(y)
+
+    def _keeps_size(self) -> bool:
+        return self.stride == 1 and self.padding != "valid" and self.kernel_size % 2 == 1
 
 
 class DepthwiseConv(keras.layers.Layer):
@@ -158,7 +161,7 @@ class DepthwiseConv(keras.layers.Layer):
         """This convolution with another kernel [k, k, C, 1] and bias [C]."""
         kernel = tf.cast(kernel, x.dtype)
         if training and self.stride == self.dilation == self.kernel_size % 2 == 1 and self.padding != "valid":
-            y = _depthwise(x, kernel)
+            y = conv_kernels.depthwise(x, kernel)
         else:
             strides = [1, self.stride, self.stride, 1]
             rates = [self.dilation] * 2
@@ -340,61 +343,6 @@ class DenseNormAct(keras.layers.Layer):
             return self.activation(self.norm(self.conv(x), training=training))
         scale, offset = self.norm.affine()
         return dense(x, self.conv.kernel * scale, offset, self.activation)
-
-
-def _depthwise(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """A plain depthwise convolution with an odd kernel; on processors its kernel's gradient is a convolution too.
-
-    TensorFlow's own operation for that gradient takes five to ten times as long there, more in bfloat16.
-    """
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
-
-    @tf.custom_gradient
-    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_x = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, upstream, [1, 1, 1, 1], "SAME")
-            return of_x, _correlation(x, upstream, kernel.shape[0])
-
-        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"), gradient
-
-    return convolve(x, kernel)
-
-
-def _correlation(x: tf.Tensor, y: tf.Tensor, size: int) -> tf.Tensor:
-    """[size, size, C, 1]: sums of x times y over all positions, x moved by up to size // 2. Both [B, H, W, C]."""
-    batch, height, width, channels = shapes.of(x)
-    reach = size // 2
-    # The images one below the other, so far apart that they do not meet.
-    x = tf.pad(x, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
-    x = tf.reshape(x, [1, batch * (height + 2 * reach), width + 2 * reach, channels])
-    y = tf.reshape(tf.pad(y, [[0, 0], [0, 2 * reach], [0, 0], [0, 0]]), [-1, width, channels, 1])
-    y = y[: batch * (height + 2 * reach) - 2 * reach]
-    return tf.reshape(tf.nn.depthwise_conv2d(x, y, [1, 1, 1, 1], "VALID"), [size, size, channels, 1])
-
-
-def _is_wide(layer: Conv, x: tf.Tensor, dilation: int) -> bool:
-    """Whether the dilated kernel is about as wide as the map, so that most of its taps meet little of it."""
-    if dilation == 1 or layer.stride > 1 or layer.padding == "valid" or layer.kernel_size % 2 == 0:
-        return False
-    return None not in x.shape[1:3] and 4 * dilation >= min(x.shape[1:3])
-
-
-def _sum_of_taps(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
-    """A dilated convolution of a map of known size: a product for each tap, with the part of the map that it meets."""
-    size, channels, filters = kernel.shape[0], kernel.shape[2], kernel.shape[3]
-    height, width = x.shape[1:3]
-    parts = []
-    # Unstacked, because the gradient of a slice would be a whole kernel for each.
-    for index, tap in enumerate(tf.unstack(tf.reshape(kernel, [size * size, 1, 1, channels, filters]))):
-        down, right = ((place - size // 2) * dilation for place in divmod(index, size))
-        if abs(down) >= height or abs(right) >= width:
-            continue
-        part = x[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-        part = tf.nn.conv2d(part, tap, 1, "VALID")
-        around = [[max(-shift, 0), max(shift, 0)] for shift in (down, right)]
-        parts.append(tf.pad(part, [[0, 0], *around, [0, 0]]))
-    return tf.add_n(parts)
 
 
 def _padding(layer: Conv | DepthwiseConv) -> str:
