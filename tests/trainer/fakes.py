@@ -43,8 +43,16 @@ def batches(batch_size: int, *, count: int = 12, start_batch: int = 0, spoil: in
     images, numbers = arrays(count)
     if spoil is not None:
         numbers[spoil] = np.nan
-    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "number": numbers})
-    return dataset.repeat().skip(start_batch * batch_size).batch(batch_size, drop_remainder=True)
+    dataset = endless({"image": images, "number": numbers})
+    return dataset.skip(start_batch * batch_size).batch(batch_size, drop_remainder=True)
+
+
+def endless(values: dict[str, np.ndarray]) -> tf.data.Dataset:
+    """The slices of the values, round and round."""
+    options = tf.data.Options()
+    # With a tuner at work, dropping an iterator that is not at its end can wait for the tuner's next look.
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensor_slices(values).repeat().with_options(options)
 
 
 def make(strategy, dataset, *, drop_rate: float = 0.0, seed: int = 0, ema_decay: float = 0.0, **solver_options):

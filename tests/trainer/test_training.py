@@ -56,7 +56,7 @@ def test_accumulation_is_a_big_batch(options):
 def test_mirrored_is_one_big_batch(accumulation):
     strategy = replicas.two()
     images, numbers = fakes.arrays(12)
-    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "number": numbers}).repeat()
+    dataset = fakes.endless({"image": images, "number": numbers})
     dataset = strategy.distribute_datasets_from_function(lambda context: dataset.batch(2, drop_remainder=True))
     options = {"optimizer": "adamw", "adamw_weight_decay": 0.05, "gradient_accumulation_steps": accumulation}
     mirrored, mirrored_model, averages = fakes.make(strategy, dataset, ema_decay=0.9, **options)
@@ -105,7 +105,7 @@ def test_nan_on_one_of_two_replicas():
     strategy = replicas.two()
     images, numbers = fakes.arrays(12)
     numbers[7] = np.inf
-    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "number": numbers}).repeat()
+    dataset = fakes.endless({"image": images, "number": numbers})
     dataset = strategy.distribute_datasets_from_function(lambda context: dataset.batch(2, drop_remainder=True))
     trainer, model, _ = fakes.make(strategy, dataset)
     with pytest.raises(training.NonFiniteLoss, match="Step 1 is not finite"):
