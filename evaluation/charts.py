@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 COLORS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#475569")
 
-_WIDTH, _HEIGHT = 520, 270
+SIZE = _WIDTH, _HEIGHT = 520, 270  # of a chart
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 14, 34
 
 
@@ -19,6 +19,14 @@ class Chart(NamedTuple):
     title: str
     series: Mapping[str, Sequence[tuple[float, float]]]  # label -> (step, value), ascending steps
     percent: bool = False  # values are fractions, drawn in percent from 0
+
+
+class Key(NamedTuple):
+    """A curve in the legend."""
+
+    color: str
+    label: str
+    value: str  # the last one
 
 
 def svg(chart: Chart) -> str:
@@ -71,11 +79,19 @@ def svg(chart: Chart) -> str:
 def legend(chart: Chart) -> str:
     """Colour, label and last value of every curve, as HTML."""
     items = []
+    for key in keys(chart):
+        name = f'<i style="background:{key.color}"></i>{html.escape(key.label)}'
+        items.append(f'<span class="key">{name} <b>{key.value}</b></span>')
+    return "".join(items)
+
+
+def keys(chart: Chart) -> list[Key]:
+    """What the legend says of every curve."""
+    found = []
     for color, (label, line) in zip(_cycle(len(chart.series)), chart.series.items()):
         value = (f"{100 * line[-1][1]:.1f}" if chart.percent else f"{line[-1][1]:.3g}") if line else "-"
-        name = f'<i style="background:{color}"></i>{html.escape(label)}'
-        items.append(f'<span class="key">{name} <b>{value}</b></span>')
-    return "".join(items)
+        found.append(Key(color, label, value))
+    return found
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

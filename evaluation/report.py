@@ -18,6 +18,7 @@ from deeplab2_kmax import visualize
 from evaluation import charts, report_blocks
 
 Figure, Sample = report_blocks.Figure, report_blocks.Sample  # what callers fill in stands here together
+METRICS = "metrics.jsonl"  # in the folder of a run
 
 
 class ClusterMaps(NamedTuple):
@@ -63,7 +64,7 @@ def curve(records: Iterable[Mapping], name: str) -> list[tuple[float, float]]:
 
 
 def training_charts(records: Sequence[Mapping]) -> list[charts.Chart]:
-    """The charts of a run: loss, panoptic quality, mean IoU, loss terms, learning rate; those that have values."""
+    """The charts of a run: loss, qualities, loss terms, learning rate; those that have values."""
     names = sorted({name for record in records for name in record})
     # The auxiliary outputs repeat the main terms six times.
     terms = [
@@ -95,6 +96,17 @@ def training_charts(records: Sequence[Mapping]) -> list[charts.Chart]:
             },
             percent=True,
         ),
+        charts.Chart(
+            "Video quality, percent",
+            {
+                "STQ": curve(records, "evaluation/step/STQ"),
+                "association": curve(records, "evaluation/step/AQ"),
+                "VPQ": curve(records, "evaluation/vpq/VPQ"),
+                "DVPQ": curve(records, "evaluation/dvpq/DVPQ"),
+            },
+            percent=True,
+        ),
+        charts.Chart("Depth, relative error", {"absRel": curve(records, "evaluation/depth/AbsErrorRel")}),
         charts.Chart("Learning rate", {"learning rate": curve(records, "learning_rate")}),
     ]
     found = [chart._replace(series={k: v for k, v in chart.series.items() if v}) for chart in found]

@@ -139,7 +139,7 @@ def _report(output, run, config, scenes, photos) -> list:
     from deeplab2_kmax.serving import network
     from evaluation import report
 
-    records = report.read_metrics(run / "metrics.jsonl")
+    records = report.read_metrics(run / report.METRICS)
     dataset = architectures.dataset_of(config)
     predictor = dk.Predictor(output / "saved_model")
     model = network.load_model(config, run)
