@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.backbones import BACKBONES
+from deeplab2_kmax.backbones import BACKBONES, FIXED_OPTIONS, fixed_options, recursive
 from deeplab2_kmax.backbones import max_deeplab as dual_path_backbones
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.layers import norm as norms
@@ -19,6 +19,7 @@ from deeplab2_kmax.losses import mask_transformer, pixel_terms
 from deeplab2_kmax.models import (
     building,
     cmt_deeplab,
+    deeper_lab,
     deeplab,
     deeplab_v3,
     deeplab_v3_plus,
@@ -26,9 +27,10 @@ from deeplab2_kmax.models import (
     max_deeplab,
     panoptic_deeplab,
     passes,
+    vip_deeplab,
 )
 from deeplab2_kmax.models import mask_transformer as mask_transformers
-from deeplab2_kmax.postprocess import center_grouping, mask_merging
+from deeplab2_kmax.postprocess import center_grouping, keypoint_grouping, mask_merging, two_frames
 from deeplab2_kmax.postprocess import semantic as semantic_maps
 from deeplab2_kmax.protos import config_pb2, model_pb2, trainer_pb2
 
@@ -94,9 +96,8 @@ def _deeplab(
     dataset: datasets.Dataset,
     *,
     postprocess: bool,
-    finds_instances: bool,
+    merging: Callable[..., Any],
 ) -> deeplab.DeepLab:
-    merging = center_grouping.build if finds_instances else semantic_maps.build
     evaluator = config.evaluator_options
     return build(
         config.model_options,
@@ -105,16 +106,51 @@ def _deeplab(
     )
 
 
+def _deeper_lab(
+    config: config_pb2.ExperimentOptions, dataset: datasets.Dataset, *, postprocess: bool
+) -> deeper_lab.DeeperLab:
+    evaluator = config.evaluator_options
+    grouping = functools.partial(keypoint_grouping.build, radius=config.train_dataset_options.keypoint_radius)
+    return deeper_lab.build(
+        config.model_options,
+        _kit(config, dataset, grouping if postprocess else None),
+        passes=passes.make(evaluator.eval_scales),
+    )
+
+
 def _pixel_loss(config: config_pb2.ExperimentOptions, dataset: datasets.Dataset) -> pixel_terms.PixelLoss:
     return pixel_terms.PixelLoss(config.trainer_options.loss_options, dataset.ignore_label)
 
 
-def _deeplab_row(build: Callable[..., deeplab.DeepLab], *, finds_instances: bool) -> Architecture:
+def _deeplab_row(
+    build: Callable[..., deeplab.DeepLab],
+    *,
+    finds_instances: bool,
+    merging: Callable[..., Any] | None = None,
+    more_targets: tuple[str, ...] = (),
+    more_tasks: tuple[str, ...] = (),
+) -> Architecture:
+    if merging is None:
+        merging = center_grouping.build if finds_instances else semantic_maps.build
+    targets, tasks = (("centers",), ("panoptic",)) if finds_instances else ((), ())
     return Architecture(
-        functools.partial(_deeplab, build, finds_instances=finds_instances),
+        functools.partial(_deeplab, build, merging=merging),
         _pixel_loss,
-        targets=("semantic", "centers") if finds_instances else ("semantic",),
-        tasks=("panoptic", "semantic") if finds_instances else ("semantic",),
+        targets=("semantic", *targets, *more_targets),
+        tasks=(*tasks, "semantic", *more_tasks),
+    )
+
+
+def _vip_row(*, depth: bool) -> Architecture:
+    return _deeplab_row(
+        vip_deeplab.build,
+        finds_instances=True,
+        merging=two_frames.build,
+        more_targets=("next_offsets", "depth") if depth else ("next_offsets",),
+        more_tasks=(
+            *("video_panoptic", "next_frame_panoptic"),
+            *(("depth_video_panoptic", "depth") if depth else ()),
+        ),
     )
 
 
@@ -125,7 +161,12 @@ ARCHITECTURES = {
     "deeplab_v3": _deeplab_row(deeplab_v3.build, finds_instances=False),
     "deeplab_v3_plus": _deeplab_row(deeplab_v3_plus.build, finds_instances=False),
     "panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=True),
+    "deeper_lab": Architecture(
+        _deeper_lab, _pixel_loss, targets=("semantic", "keypoints"), tasks=("panoptic", "semantic")
+    ),
     "semantic_panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=False),  # no instance branch
+    "vip_deeplab": _vip_row(depth=True),
+    "vip_deeplab_without_depth": _vip_row(depth=False),
 }
 
 
@@ -144,6 +185,8 @@ def name_of(model_options: model_pb2.ModelOptions) -> str:
         name = "cmt_deeplab" if model_options.max_deeplab.HasField("cmt") else "kmax_deeplab"
     elif message == "panoptic_deeplab" and not model_options.panoptic_deeplab.instance.enable:
         name = "semantic_panoptic_deeplab"
+    elif message == "vip_deeplab" and not model_options.vip_deeplab.HasField("depth_head"):
+        name = "vip_deeplab_without_depth"
     elif message == "max_deeplab" and backbone not in dual_path_backbones.VARIANTS:
         raise ValueError(
             f"model_options.max_deeplab takes the backbones {', '.join(dual_path_backbones.VARIANTS)} and those whose "
@@ -226,7 +269,14 @@ def _backbone(options: model_pb2.ModelOptions.BackboneOptions, *, norm: norms.No
     name = given.pop("name", options.name).lower()
     for field in ("pretrained_weights", "pretrained_format"):
         given.pop(field, None)  # loaded where training starts, see checkpoints/pretrained.py
-    return registry.lookup(BACKBONES, name, "backbone")(norm=norm, **given, **sizes)
+    build = registry.lookup(BACKBONES, name, "backbone")
+    recursion = {part: given.pop(f"rfp_{part}", None) for part in ("steps", "channels", "shared")}
+    if options.rfp_steps != 1:
+        allowed = FIXED_OPTIONS[name]
+        fixed_options.check(name, {"rfp_steps": options.rfp_steps} if "rfp_steps" in allowed else {}, allowed)
+        recursion = {part: value for part, value in recursion.items() if value is not None}
+        build = functools.partial(recursive.RecursivePyramid, build, **recursion, name=f"recursive_{name}")
+    return build(norm=norm, **given, **sizes)
 
 
 def _norm(solver: trainer_pb2.SolverOptions) -> norms.Norm:

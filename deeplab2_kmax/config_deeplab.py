@@ -1,4 +1,4 @@
-"""What can be wrong with the config of a model of pixels: DeepLabV3, DeepLabV3+, Panoptic-DeepLab.
+"""What can be wrong with the config of a model of pixels: DeepLabV3, DeepLabV3+, Panoptic-DeepLab and its kin.
 
 What such a model does not use is an error, because none of DeepLab2's own files sets it.
 """
@@ -12,10 +12,19 @@ from deeplab2_kmax import config_values
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
-ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab")
+ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "deeper_lab", "vip_deeplab")
+# Those with an instance branch, which Panoptic-DeepLab alone can do without.
+_WITH_INSTANCES = ("panoptic_deeplab", "vip_deeplab")
 
 _SEMANTIC_LOSSES = ("semantic_loss",)
 _INSTANCE_LOSSES = (*_SEMANTIC_LOSSES, "center_loss", "regression_loss")
+# Of models of two frames: the option that adds the other one, and what else they learn from.
+_OTHER_FRAME = {"vip_deeplab": "use_next_frame"}
+_VIDEO_LOSSES = {"vip_deeplab": ("next_regression_loss",)}
+_KEYPOINT_LOSSES = (
+    *_SEMANTIC_LOSSES,
+    *("keypoint_loss", "short_offset_loss", "middle_offset_loss", "long_offset_loss"),
+)
 _OF_MASK_TRANSFORMERS = (
     "evaluator_options.thing_area_limit",
     "evaluator_options.transformer_class_confidence_threshold",
@@ -30,14 +39,18 @@ _OF_MASK_TRANSFORMERS = (
         for field in ("thing_id_mask_annotations", "max_thing_id")
     ),
 )
+_OF_KEYPOINTS = (
+    "evaluator_options.keypoint_distance_limit",
+    "train_dataset_options.keypoint_radius",
+    "eval_dataset_options.keypoint_radius",
+)
+_OF_CENTERS = ("train_dataset_options.sigma", "eval_dataset_options.sigma")
 _OF_INSTANCES = (
     "evaluator_options.center_score_threshold",
     "evaluator_options.nms_kernel",
     "evaluator_options.keep_k_centers",
     "evaluator_options.stuff_area_limit",
     "evaluator_options.merge_as_compiled_kernel",
-    "train_dataset_options.sigma",
-    "eval_dataset_options.sigma",
 )
 
 
@@ -70,18 +83,29 @@ def check(config: config_pb2.ExperimentOptions, found: Findings) -> None:
         _check_decoder(where, decoder, found)
     if options.backbone.name.lower() in config_values.MEMORY_BACKBONES:
         found.problem("model_options.backbone.name", "a backbone without a memory", options.backbone.name)
-    if architecture != "panoptic_deeplab":
-        _require(f"{path}.num_classes", own.num_classes, "the number of classes", found)
     if architecture == "deeplab_v3_plus":
         _check_low_levels(f"{path}.low_level", [own.low_level], found)
-    finds_instances = architecture == "panoptic_deeplab" and own.instance.enable
-    if architecture == "panoptic_deeplab":
+    if architecture in _WITH_INSTANCES:
         _check_low_levels(f"{path}.low_level", own.low_level, found)
         _check_head(f"{path}.semantic_head", own.semantic_head, None, found)
-        if own.HasField("depth_head"):
-            found.problem(f"{path}.depth_head", "nothing: it belongs to vip_deeplab", "a message")
+    elif architecture == "deeper_lab":
+        _check_low_levels(f"{path}.low_level", [own.low_level], found)
+        _check_head(f"{path}.semantic_head", own.semantic_head, None, found)
+        _check_deeper_lab(config, found)
+    else:
+        _require(f"{path}.num_classes", own.num_classes, "the number of classes", found)
+    finds_instances = architecture in _WITH_INSTANCES and own.instance.enable
     if finds_instances:
         _check_instance(f"{path}.instance", own.instance, found)
+    if architecture == "panoptic_deeplab":
+        for where, message, name in (
+            (path, own, "depth_head"),
+            (f"{path}.instance", own.instance, "next_regression_head"),
+        ):
+            if message.HasField(name) and (message is own or finds_instances):
+                found.problem(f"{where}.{name}", "nothing: it belongs to vip_deeplab", "a message")
+    if architecture == "vip_deeplab":
+        _check_vip(path, config, found)
     _check_unused(config, architecture, finds_instances, found)
 
 
@@ -89,37 +113,66 @@ def _check_instance(path: str, instance: model_pb2.InstanceOptions, found: Findi
     _check_low_levels(f"{path}.low_level_override", instance.low_level_override, found)
     _check_head(f"{path}.center_head", instance.center_head, 1, found)
     _check_head(f"{path}.regression_head", instance.regression_head, 2, found)
-    if instance.HasField("next_regression_head"):
-        found.problem(f"{path}.next_regression_head", "nothing: it belongs to vip_deeplab", "a message")
+
+
+def _check_vip(path: str, config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    own = config.model_options.vip_deeplab
+    if not own.instance.enable:
+        found.problem(f"{path}.instance.enable", "true: vip_deeplab follows instances", False)
+    _check_head(f"{path}.instance.next_regression_head", own.instance.next_regression_head, 2, found)
+    if own.HasField("depth_head"):
+        _check_head(f"{path}.depth_head", own.depth_head, 1, found, is_depth=True)
+
+
+def _check_deeper_lab(config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    if config.evaluator_options.add_flipped_images:
+        found.problem("evaluator_options.add_flipped_images", "false: a mirrored keypoint is another one", True)
+    radius = config.train_dataset_options.keypoint_radius
+    if config.HasField("eval_dataset_options") and config.eval_dataset_options.keypoint_radius != radius:
+        path = "eval_dataset_options.keypoint_radius"
+        found.problem(path, f"{radius:g}, as in train_dataset_options", config.eval_dataset_options.keypoint_radius)
 
 
 def _check_unused(
     config: config_pb2.ExperimentOptions, architecture: str, finds_instances: bool, found: Findings
 ) -> None:
-    unused = _OF_MASK_TRANSFORMERS if finds_instances else (*_OF_MASK_TRANSFORMERS, *_OF_INSTANCES)
+    finds_keypoints = architecture == "deeper_lab"
+    unused = (*_OF_MASK_TRANSFORMERS, *(() if finds_instances else _OF_CENTERS))
+    unused += (*(() if finds_keypoints else _OF_KEYPOINTS), *(() if finds_instances or finds_keypoints else _OF_INSTANCES))
     for path in unused:
         value = config_values.given(config, path)
         if value is not None:
-            what = architecture if finds_instances else f"{architecture} without instances"
+            what = architecture if finds_instances or finds_keypoints else f"{architecture} without instances"
             found.problem(
                 path, f"nothing: {what} does not use it", "a message" if hasattr(value, "ListFields") else value
             )
-    losses = _INSTANCE_LOSSES if finds_instances else _SEMANTIC_LOSSES
+    losses = (*(_INSTANCE_LOSSES if finds_instances else _SEMANTIC_LOSSES), *_VIDEO_LOSSES.get(architecture, ()))
+    losses = _KEYPOINT_LOSSES if finds_keypoints else losses
+    if architecture == "vip_deeplab" and config.model_options.vip_deeplab.HasField("depth_head"):
+        losses = (*losses, "depth_loss")
     for field, _ in config_values.losses(config.trainer_options.loss_options):
         if field not in losses:
             expected = f"one of the losses that this model has: {', '.join(losses)}"
             found.problem(f"trainer_options.loss_options.{field}", expected, field)
     for section in ("train_dataset_options", "eval_dataset_options"):
         for frames in ("use_two_frames", "use_next_frame"):
-            if getattr(getattr(config, section), frames):
-                found.problem(f"{section}.{frames}", f"false: {architecture} takes single images", True)
+            given, needed = getattr(getattr(config, section), frames), frames == _OTHER_FRAME.get(architecture)
+            if given and not needed:
+                other = _OTHER_FRAME.get(architecture)
+                why = f"takes {other}" if other else "takes single images"
+                found.problem(f"{section}.{frames}", f"false: {architecture} {why}", True)
+            elif needed and not given and config.HasField(section):
+                found.problem(f"{section}.{frames}", f"true: {architecture} takes a frame and another one", False)
 
 
 def _decoders(options: model_pb2.ModelOptions) -> Iterator[tuple[str, model_pb2.DecoderOptions]]:
     yield "model_options.decoder", options.decoder
-    instance = options.panoptic_deeplab.instance
+    architecture = options.WhichOneof("meta_architecture")
+    if architecture not in _WITH_INSTANCES:
+        return
+    instance = getattr(options, architecture).instance
     if instance.enable and instance.HasField("instance_decoder_override"):
-        path = "model_options.panoptic_deeplab.instance.instance_decoder_override"
+        path = f"model_options.{architecture}.instance.instance_decoder_override"
         yield path, instance.instance_decoder_override
 
 
@@ -140,11 +193,19 @@ def _check_low_levels(path: str, levels: Iterable[model_pb2.LowLevelOptions], fo
             found.problem(f"{here}.feature_key", "a feature of the backbone, for example 'res2'", level.feature_key)
 
 
-def _check_head(path: str, head: model_pb2.HeadOptions, outputs: int | None, found: Findings) -> None:
+def _check_head(
+    path: str, head: model_pb2.HeadOptions, outputs: int | None, found: Findings, *, is_depth: bool = False
+) -> None:
     _require(f"{path}.head_channels", head.head_channels, "a number of channels", found)
     _require(f"{path}.output_channels", head.output_channels, "a number of channels", found)
     if outputs is not None and head.output_channels != outputs:
         found.problem(f"{path}.output_channels", str(outputs), head.output_channels)
+    lowest, highest = head.min_value_after_activation, head.max_value_after_activation
+    if is_depth:
+        if not 0 <= lowest < highest:
+            expected = f"more than min_value_after_activation ({lowest:g}), which is 0 or more: metres"
+            found.problem(f"{path}.max_value_after_activation", expected, highest)
+        return
     for field in ("min_value_after_activation", "max_value_after_activation"):
         if head.HasField(field):
             found.problem(f"{path}.{field}", "nothing: it belongs to a depth head", getattr(head, field))

@@ -51,7 +51,9 @@ CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
     ("KMaXOptions", "pixel_decoder_axial_beyond_stride"): (0, 2, 4, 8, 16, 32),
     ("SolverOptions", "learning_policy"): ("poly", "cosine"),
     ("SolverOptions", "optimizer"): ("adam", "sgd", "adamw"),
-    ("SingleLossOptions", "name"): ("", "softmax_cross_entropy", "l1", "mse", "depth_loss"),
+    ("SingleLossOptions", "name"): (
+        *("", "softmax_cross_entropy", "l1", "mse", "depth_loss", "sigmoid_cross_entropy"),
+    ),
     ("EvaluatorOptions", "raw_panoptic_format"): ("two_channel_png", "three_channel_png", "two_channel_numpy_array"),
     ("EvaluatorOptions", "transformer_post_processing"): ("pixelwise", "maskwise"),
     ("EvaluatorOptions", "raw_formats"): ("deeplab2", "coco", "cityscapes", "step"),
@@ -91,7 +93,7 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
         _SHARE: "drop_path_keep_prob",
         _NOT_NEGATIVE: "window_size",
         _STAGE: "recompute_stages",
-        _POSITIVE: "stem_width_multiplier backbone_width_multiplier backbone_layer_multiplier",
+        _POSITIVE: "rfp_steps rfp_channels stem_width_multiplier backbone_width_multiplier backbone_layer_multiplier",
     },
     "DecoderOptions": {_POSITIVE: "decoder_channels aspp_channels atrous_rates aspp_pool_size"},
     "LowLevelOptions": {_POSITIVE: "channels_project"},
@@ -145,7 +147,7 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
     "MixtureOptions": {_POSITIVE: "weight"},
     "DatasetOptions": {
         _BELOW_ONE: "skip_corrupt_budget",
-        _POSITIVE: "batch_size crop_size sigma max_thing_id",
+        _POSITIVE: "batch_size crop_size sigma keypoint_radius max_thing_id",
         _NOT_NEGATIVE: "resize_factor small_instance_threshold small_instance_weight verify_checksums_gib",
     },
     "AugmentationOptions": {
@@ -168,6 +170,10 @@ LOSS_NAMES = {  # the one name a loss can have; the other losses have none
     "motion_loss": "l1",
     "next_regression_loss": "l1",
     "depth_loss": "depth_loss",
+    "keypoint_loss": "sigmoid_cross_entropy",
+    "short_offset_loss": "l1",
+    "middle_offset_loss": "l1",
+    "long_offset_loss": "l1",
 }
 
 # Fields that DeepLab2's kMaX-DeepLab reads over, and the one value that changes nothing.

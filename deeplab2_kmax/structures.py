@@ -97,6 +97,28 @@ class CenterMaps(NamedTuple):
     instance_centers: tf.Tensor  # [B, H, W] float32, the heat map's height at centres, else 0
 
 
+# What DeeperLab predicts of an instance: the corners of its box and its centre of mass. And the pairs, from and to, of
+# which it predicts offsets (middle range).
+KEYPOINTS = ("top_left", "top_right", "bottom_left", "bottom_right", "center")
+KEYPOINT_PAIRS = (*((4, corner) for corner in range(4)), *((corner, 4) for corner in range(4)))
+
+
+class PairMaps(NamedTuple):
+    """A frame's CenterMaps, and the panoptic maps of the frame after it."""
+
+    panoptic: tf.Tensor  # [B, H, W] int32
+    semantic: tf.Tensor  # [B, H, W] int32
+    instance: tf.Tensor  # [B, H, W] int32
+    semantic_scores: tf.Tensor  # [B, H, W] float32
+    instance_scores: tf.Tensor  # [B, H, W] float32
+    instance_centers: tf.Tensor  # [B, H, W] float32
+    # [B, H, W] int32, the next frame as it was segmented together with this one: an object has one id in both.
+    concat_next_panoptic: tf.Tensor
+    # [B, H, W] int32, the next frame as it is segmented alone, with the ids of this one where they fit; None where a
+    # video's next answer is about it.
+    next_panoptic: tf.Tensor | None = None
+
+
 class DeepLabOutput(NamedTuple):
     """What a model of single pixels says, at the images' size. What a model or a mode does not compute is None.
 
@@ -112,8 +134,13 @@ class DeepLabOutput(NamedTuple):
     # pixel.
     next_offset_map: tf.Tensor | None = None
     depth_pred: tf.Tensor | None = None  # [B, H, W, 1] float32, metres
+    # DeeperLab; offsets are (y, x) in pixels, one after the other.
+    keypoint_heatmap: tf.Tensor | None = None  # [B, H, W, 5] float32, logits: in the disc of one of KEYPOINTS
+    short_offset_map: tf.Tensor | None = None  # [B, H, W, 10] float32, in discs: to their keypoint
+    middle_offset_map: tf.Tensor | None = None  # [B, H, W, 16] float32, in the first's discs: KEYPOINT_PAIRS' second
+    long_offset_map: tf.Tensor | None = None  # [B, H, W, 10] float32, in instances: to their KEYPOINTS
     semantic_probs: tf.Tensor | None = None  # [B, H, W, C] float32, inference
-    maps: CenterMaps | SemanticMaps | None = None  # inference with post-processing
+    maps: CenterMaps | PairMaps | SemanticMaps | None = None  # inference with post-processing
 
 
 class MaskTransformerOutput(NamedTuple):

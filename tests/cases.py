@@ -25,6 +25,7 @@ from deeplab2_kmax.layers import (
     kmeans_attention,
     moat_block,
     norm,
+    recursive_pyramid,
     residual,
     soft_assignment,
     squeeze_excite,
@@ -123,6 +124,21 @@ CASES = [
         lambda: stems.ConvStem(1 / 16, kernel_size=3, norm=NORM, activation=RELU),
         inputs=((2, 9, 11, 3),),
         output=(2, 5, 6, 4),
+    ),
+    Case(
+        "feature_pyramid",
+        lambda: recursive_pyramid.FeaturePyramid(4, levels=2),
+        inputs=(((2, 5, 7, 3), (2, 3, 4, 6)),),
+        output=((2, 5, 7, 4), (2, 3, 4, 4)),
+    ),
+    Case(
+        "feedback_aspp", lambda: recursive_pyramid.FeedbackASPP(8), inputs=((2, 5, 7, 3),), output=(2, 5, 7, 8)
+    ),
+    Case(
+        "gated_fusion",
+        lambda: recursive_pyramid.GatedFusion(),
+        inputs=(((2, 5, 7, 3), (2, 5, 7, 3)),),
+        output=(2, 5, 7, 3),
     ),
     Case(
         "switchable_conv", lambda: switchable_atrous.SwitchableConv(4, 3), inputs=((2, 6, 7, 3),), output=(2, 6, 7, 4)

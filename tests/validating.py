@@ -53,10 +53,10 @@ def record(name="a", label=GOOD, **options):
     return example.encode_example(image(), np.array(label, np.int32), filename=name, **options)
 
 
-def write(folder, records=None, num_shards=2):
+def write(folder, records=None, num_shards=2, source=()):
     """Shards with their manifest."""
     records = records or [record(name) for name in "abcd"]
-    writer.write_split(folder, "train", records, encode, num_shards=num_shards, source={}, quiet=True)
+    writer.write_split(folder, "train", records, encode, num_shards=num_shards, source=dict(source), quiet=True)
     return sorted(folder.glob("*.tfrecord"))
 
 

@@ -16,10 +16,11 @@ from absl import logging
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets, preprocess
 from deeplab2_kmax.data.targets import keys
+from deeplab2_kmax.models import video
 from deeplab2_kmax.protos import evaluator_pb2
 from evaluation import metric_set, tasks
 from trainer import averages as averages_lib
-from trainer import inference, raw_predictions, summaries, training
+from trainer import inference, raw_predictions, summaries, training, video_inference
 
 # Pictures in TensorBoard per evaluation; the folder `vis` gets num_vis_samples.
 TENSORBOARD_SAMPLES = 4
@@ -34,8 +35,9 @@ Maps = Mapping[str, tf.Tensor]  # predictions by DeepLab2's names, [1, H, W, ...
 class Evaluator(orbit.AbstractEvaluator):
     """Orbit's evaluator: `evaluate(n)` scores n images, -1 for all, with the averaged weights where there are any.
 
-    Each replica takes a batch. Metrics are kept on the host and scored image by image, in order and without padding, so
-    that each image counts once, and sequences stay whole, whatever the size of a batch and the number of replicas.
+    Each replica takes a batch; models of video run on one replica, frame after frame. Metrics are kept on the host and
+    scored image by image, in order and without padding, so that each image counts once, and sequences stay whole,
+    whatever the size of a batch and the number of replicas.
     """
 
     def __init__(
@@ -84,14 +86,13 @@ class Evaluator(orbit.AbstractEvaluator):
                 panoptic_format=options.raw_panoptic_format,
                 convert_ids=options.convert_raw_to_eval_ids,
             )
-        self._infer = inference.Inference(
-            model,
-            loss,
-            strategy,
-            label_divisor=dataset.label_divisor,
-            semantic=inference.semantic_of_passes(model, options, dataset.mask_classes()),
-            compiled=options.use_tf_function,
-        )
+        common = {"label_divisor": dataset.label_divisor, "compiled": options.use_tf_function}
+        self._infer: inference.Inference | video_inference.VideoInference
+        if isinstance(model, video.VideoModel):
+            self._infer = video_inference.VideoInference(model, loss, **common)
+        else:
+            semantic = inference.semantic_of_passes(model, options, dataset.mask_classes())
+            self._infer = inference.Inference(model, loss, strategy, semantic=semantic, **common)
         self._compiles = options.use_tf_function
         self._score: Callable[[Sample, Maps, tf.Tensor], Maps] | None = None
         self._cluster_maps = getattr(model, "cluster_maps", None)
@@ -143,6 +144,7 @@ class Evaluator(orbit.AbstractEvaluator):
     def _predictions(self) -> Iterator[tuple[Sample, Maps, Mapping[str, tf.Tensor]]]:
         """Every image with its maps at the network's size and its loss terms."""
         batches = iter(self._data)
+        self._infer.reset()
         while share := list(itertools.islice(batches, self._infer.num_replicas)):
             for batch, (maps, terms) in zip(share, self._infer(share)):
                 for index in range(batch[keys.IMAGE].shape[0]):

@@ -60,11 +60,14 @@ class Inference:
         self._run = tf.function(self._run_each, autograph=False) if compiled else self._run_each
         self._rows = 0  # images of a batch; the last one is filled up to it
 
+    def reset(self) -> None:
+        """Images have no order here: see video_inference.py."""
+
     def __call__(self, batches: list[Batch]) -> list[tuple[Maps, Mapping[str, tf.Tensor]]]:
         """The maps and the loss terms [B] of each batch."""
         counts = [batch[keys.IMAGE].shape[0] for batch in batches]
         self._rows = max(self._rows, *counts)
-        inputs = [_filled(batch, self._rows) for batch in batches]
+        inputs = [for_device(batch, self._rows) for batch in batches]
         if self._strategy.num_replicas_in_sync == 1:
             each = inputs[0]
         else:
@@ -90,24 +93,30 @@ class Inference:
         """One replica's part, without auxiliary outputs."""
         images = batch[keys.IMAGE]
         output = self._model(images, training=False)
-        named = outputs.deeplab2_outputs(output)
-        if self._semantic is not None:
-            named["semantic_pred"] = self._semantic(images, output.prediction)
-        if "semantic_scores" not in named and {"semantic_probs", "panoptic_pred"} <= named.keys():
-            named["semantic_scores"] = self._class_scores(named["semantic_probs"], named["panoptic_pred"])
-        maps = {name: named[name] for name in (*NEAREST, *BILINEAR) if name in named}
-        if self._loss is None:
-            return maps, {}
-        if getattr(output, "auxiliary", ()):
-            output = output._replace(auxiliary=())
-        return maps, dict(self._loss(output, batch))
+        semantic = None if self._semantic is None else self._semantic(images, output.prediction)
+        return answer(output, batch, self._loss, label_divisor=self._label_divisor, semantic=semantic)
 
-    def _class_scores(self, probabilities: tf.Tensor, panoptic: tf.Tensor) -> tf.Tensor:
-        """The probability of every pixel's class, 0 where that is void: [B, H, W, C], [B, H, W] -> [B, H, W]."""
-        classes = labels.class_of(panoptic, self._label_divisor)
-        known = classes < probabilities.shape[-1]
-        picked = tf.gather(probabilities, tf.where(known, classes, 0), batch_dims=3)
-        return tf.where(known, picked, 0.0)
+
+def answer(
+    output: structures.MaskTransformerOutput | structures.DeepLabOutput,
+    batch: Batch,
+    loss: training.Loss | None,
+    *,
+    label_divisor: int,
+    semantic: tf.Tensor | None = None,
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """What leaves the device: the maps of an output, and its loss terms; `semantic` replaces its own map."""
+    named = outputs.deeplab2_outputs(output)
+    if semantic is not None:
+        named["semantic_pred"] = semantic
+    if "semantic_scores" not in named and {"semantic_probs", "panoptic_pred"} <= named.keys():
+        named["semantic_scores"] = _class_scores(named["semantic_probs"], named["panoptic_pred"], label_divisor)
+    maps = {name: named[name] for name in (*NEAREST, *BILINEAR) if name in named}
+    if loss is None:
+        return maps, {}
+    if getattr(output, "auxiliary", ()):
+        output = output._replace(auxiliary=())
+    return maps, dict(loss(output, batch))
 
 
 def semantic_of_passes(
@@ -138,7 +147,15 @@ def semantic_of_passes(
     return semantic
 
 
-def _filled(batch: Batch, rows: int) -> dict[str, tf.Tensor]:
+def _class_scores(probabilities: tf.Tensor, panoptic: tf.Tensor, label_divisor: int) -> tf.Tensor:
+    """The probability of every pixel's class, 0 where that is void: [B, H, W, C], [B, H, W] -> [B, H, W]."""
+    classes = labels.class_of(panoptic, label_divisor)
+    known = classes < probabilities.shape[-1]
+    picked = tf.gather(probabilities, tf.where(known, classes, 0), batch_dims=3)
+    return tf.where(known, picked, 0.0)
+
+
+def for_device(batch: Batch, rows: int) -> dict[str, tf.Tensor]:
     """What goes to the device, with the last image repeated up to `rows` of them."""
     kept = {key: value for key, value in batch.items() if value.dtype != tf.string and key not in _ON_HOST}
     missing = rows - batch[keys.IMAGE].shape[0]

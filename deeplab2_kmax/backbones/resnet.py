@@ -7,7 +7,7 @@ stage 2 strides instead), strides in the 3x3 convolution, atrous convolution bel
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tensorflow as tf
@@ -143,10 +143,13 @@ class ResNet(keras.Model):
         self.channels: tuple[int, ...] = (first, *(stages[number][-1].channels for number in range(2, 6)))
         self.strides: tuple[int, ...] = strides.of_levels(output_stride)
 
-    def call(self, images: tf.Tensor, training: bool | None = False) -> structures.Pyramid:
+    def call(
+        self, images: tf.Tensor, training: bool | None = False, added: Mapping[int, tf.Tensor] | None = None
+    ) -> structures.Pyramid:
+        """`added`, by number of stage 2 to 5: joins the sum that the first block gives, of the same shape."""
         features = [self.first_level(images, training=training)]
-        for stage in (self.stage2, self.stage3, self.stage4, self.stage5):
-            features.append(stage(features[-1], training=training))
+        for number, stage in enumerate((self.stage2, self.stage3, self.stage4, self.stage5), start=2):
+            features.append(stage(features[-1], training=training, added=(added or {}).get(number)))
         activated = [self.activation(feature) for feature in features]
         return structures.Pyramid(*features, *activated, activated[-1])  # type: ignore[call-arg]
 

@@ -14,6 +14,7 @@ from absl import logging
 
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
+from deeplab2_kmax.backbones import recursive
 from deeplab2_kmax.checkpoints import name_maps, report, restore, sources, weight_files
 from deeplab2_kmax.layers import activations, norm, squeeze_excite
 
@@ -42,7 +43,7 @@ def load_pretrained(backbone: keras.Model, name_or_path: str, *, format: str = "
     random; where the backbone is another function than the one that was trained, a warning says why.
 
     Args:
-        backbone: its variables are created if need be.
+        backbone: its variables are created if need be. Every network of a recursive feature pyramid takes the weights.
         name_or_path: a file of `weight_files`, a checkpoint of TensorFlow with DeepLab2's names, or a package of
             PACKAGES.
         format: a format of `sources.SOURCES`; empty: told by the names.
@@ -62,6 +63,8 @@ def load_pretrained(backbone: keras.Model, name_or_path: str, *, format: str = "
         logging.warning("%s", message)
         return message
     ours = restore.built_variables(backbone)
+    if isinstance(backbone, recursive.RecursivePyramid):
+        return "\n".join(load_pretrained(network, name_or_path, format=format) for network in backbone.networks)
     if path.is_file():
         values, said = _from_file(backbone, ours, path, format)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ _BACKBONE_ROOTS = ("encoder/", "backbone/_encoder/")
 _MODEL_PARTS = {"pixel_decoder", "transformer_decoder", "semantic_decoder", "semantic_last_layer"}
 _LEAST_BACKBONE_SHARE = 0.9
 _SHOWN = 8
+# Where a recursive feature pyramid has its networks.
+_FIRST_PASS = "networks/0/"
+_LATER_PASS = re.compile(r"^(backbone/)?networks/[1-9]\d*/")
 # What reading a damaged checkpoint may raise.
 _DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, LookupError)
 
@@ -32,7 +36,10 @@ Shape = tuple[int, ...]
 # Of each family of models a table of its own. The one that names most of a model's variables is the model's.
 _MODEL_NAMES = [
     name_maps.NameMap(table)
-    for table in (kmax_deeplab.TABLE, deeplab.PANOPTIC_DEEPLAB, deeplab.DEEPLAB_V3, deeplab.DEEPLAB_V3_PLUS)
+    for table in (
+        *(kmax_deeplab.TABLE, deeplab.PANOPTIC_DEEPLAB, deeplab.VIP_DEEPLAB),
+        *(deeplab.DEEPLAB_V3, deeplab.DEEPLAB_V3_PLUS),
+    )
 ]
 _BACKBONE_NAMES = name_maps.NameMap(backbones.TABLE)
 
@@ -100,7 +107,8 @@ def load_initial(
     optimisers are never restored.
 
     Args:
-        model: the model; its variables are created if need be.
+        model: the model; its variables are created if need be. Networks of a recursive feature pyramid that the
+            checkpoint does not tell apart all start from the one that it has.
         path: checkpoint prefix, or a folder, of which the newest checkpoint is taken.
         restore_semantic_last_layer: False leaves the last layer of the semantic head at its start.
         restore_instance_last_layer: False leaves the last layers of instance and motion heads at their start.
@@ -131,7 +139,12 @@ def load_initial(
     reports.check_skip(asked, ours, names, stored)
     if not allow_partial_backbone:
         _check_backbone(model, report)
-    _assign(ours, _values(ours, names, reader, report))
+    values = _values(ours, names, reader, report)
+    for path in [path for path in report.missing if _first_pass(path) in values]:
+        values[path] = values[_first_pass(path)]
+        report.missing.remove(path)
+        report.loaded.append(path)
+    _assign(ours, values)
     return report
 
 
@@ -227,18 +240,27 @@ def _namings(
     ours_in = {name.removesuffix(sample) for name in stored if name == sample or name.endswith("/" + sample)} | {""}
     namings: list[tuple[dict[str, str | None], dict[str, Shape]]] = []
     model_names = _model_names(ours)
+    backbone = "" if _is_backbone(model) else "backbone/"
+    # As they are called without a recursive feature pyramid.
+    plain = {path: path.replace(f"{backbone}{_FIRST_PASS}", backbone, 1) for path in ours}
     # Of equals the first one is taken: the weights themselves before their averages.
     for root in sorted(ours_in, key=lambda root: (root not in ("", "model/"), root)):
         within = {name: shape for name, shape in stored.items() if name.startswith(root)}
         namings.append(({path: root + path for path in ours}, within))
-    backbone = "" if _is_backbone(model) else "backbone/"
+        if any(path != name for path, name in plain.items()):
+            namings.append(({path: root + name for path, name in plain.items()}, within))
     for root in _BACKBONE_ROOTS:
         names: dict[str, str | None] = {}
         for path in ours:
-            name = _BACKBONE_NAMES(path.removeprefix(backbone)) if path.startswith(backbone) else None
+            name = _BACKBONE_NAMES(plain[path].removeprefix(backbone)) if path.startswith(backbone) else None
             names[path] = model_names[path] if name is None else root + name
         namings.append((_resolved(names, ours, stored), stored))
     return namings
+
+
+def _first_pass(path: str) -> str:
+    """The variable of a recursive feature pyramid's first network that another pass's starts from."""
+    return _LATER_PASS.sub(rf"\1{_FIRST_PASS}", path)
 
 
 def _hits(names: Mapping[str, str | None], stored: Mapping[str, Shape]) -> int:

@@ -31,6 +31,7 @@ DEPTH = "image/depth/encoded"
 DEPTH_FORMAT = "image/depth/format"
 NORMALS = "image/normals/encoded"
 NORMALS_FORMAT = "image/normals/format"
+SOURCE = "image/source"
 
 # How an int32 map is stored: little-endian int32 row by row; the same through zlib; an RGBA PNG whose red is the lowest
 # byte. DeepLab2 reads `raw` alone.
@@ -58,6 +59,7 @@ def encode_example(
     depth: np.ndarray | None = None,
     normals: np.ndarray | None = None,
     class_png: bytes | None = None,
+    source: str | None = None,
 ) -> bytes:
     """Serialises one example.
 
@@ -72,6 +74,7 @@ def encode_example(
         depth: [H, W] metres * 256, 0 = no depth.
         normals: [H, W, 3] unit vectors of surfaces, (0, 0, 0) = no normal; see `pack_normals`.
         class_png: instead of `label`, a PNG of one channel with the class of every pixel, stored as it is.
+        source: where the label comes from, where no human made it.
 
     Raises:
         ValueError: an image that is neither JPEG nor PNG, a map of another size than the image, ids that are not
@@ -88,7 +91,7 @@ def encode_example(
         WIDTH: size[1],
         CHANNELS: 3,
     }
-    for key, value in ((SEQUENCE_ID, sequence_id), (FRAME_ID, frame_id)):
+    for key, value in ((SEQUENCE_ID, sequence_id), (FRAME_ID, frame_id), (SOURCE, source)):
         if value is not None:
             features[key] = value.encode()
     for key, frame in ((PREV_IMAGE, prev_image), (NEXT_IMAGE, next_image)):

@@ -14,6 +14,7 @@ TARGETS = {
     "semantic": None,
     "masks": None,
     "centers": None,
+    "keypoints": None,
     "motion": "use_two_frames",
     "next_offsets": "use_next_frame",
     "tracks": "use_two_frames or use_next_frame",
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     paste: copy_paste.Options | None
     paste_scale: float
     sigma: float
+    keypoint_radius: float
     small_threshold: int
     small_weight: float
     max_things: int
@@ -85,9 +87,9 @@ def make(
             "min_resize_value and max_resize_value would change depth and normals by an unknown factor: leave them "
             "out, and use a random scale (min_scale_factor, max_scale_factor), which takes care of them."
         )
-    for name, value in (("max_thing_id", options.max_thing_id), ("sigma", options.sigma)):
-        if value <= 0:
-            raise ValueError(f"{name}: expected a positive number, found {value:g}")
+    for name in ("max_thing_id", "sigma", "keypoint_radius"):
+        if getattr(options, name) <= 0:
+            raise ValueError(f"{name}: expected a positive number, found {getattr(options, name):g}")
     augmentations = options.augmentations
     scales = (
         augmentations.min_scale_factor,
@@ -116,6 +118,7 @@ def make(
         paste=_copy_paste(options, targets) if training else None,
         paste_scale=augmentations.panoptic_copy_paste.panoptic_copy_paste_scale,
         sigma=options.sigma,
+        keypoint_radius=options.keypoint_radius,
         small_threshold=options.small_instance_threshold if weighted else 0,
         small_weight=options.small_instance_weight if weighted else 1.0,
         max_things=options.max_thing_id,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.data import augment, copy_paste, preprocess
 from deeplab2_kmax.data.plan import Plan
-from deeplab2_kmax.data.targets import centers, depth, keys, masks, segments, semantic, video
+from deeplab2_kmax.data.targets import centers, depth, keypoints, keys, masks, segments, semantic, video
 
 Tensors = dict[str, tf.Tensor]  # by key: of a parsed record (records.parse_example) or of a sample (targets/keys.py)
 
@@ -175,6 +175,8 @@ def _targets(crop: Tensors, plan: Plan, source: tf.Tensor, *, noise: tf.Tensor |
         made.update(masks.make(found, max_things=plan.max_things, source=source))
     if "centers" in asked:
         made.update(centers.make(found, centers.find(found), sigma=plan.sigma, dataset=dataset))
+    if "keypoints" in asked:
+        made.update(keypoints.make(found, centers.find(found), radius=plan.keypoint_radius, dataset=dataset))
     if plan.frame is not None:
         other_label = crop["label"][..., 1]
         other = segments.find(other_label, dataset, source)

@@ -13,7 +13,7 @@ from deeplab2_kmax.layers import activations, conv
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.layers import recompute as recomputation
 
-# 5x5 convolutions by the names that configs give them.
+# Convolutions by the names that configs give them.
 CONV_TYPES: dict[str, Callable[..., keras.layers.Layer]] = {
     "depthwise_separable_conv": conv.SeparableConvNormAct,
     "standard_conv": conv.ConvNormAct,
@@ -21,7 +21,7 @@ CONV_TYPES: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 class ConvHead(keras.layers.Layer):
-    """5x5 convolution -> norm -> activation -> 1x1 with bias: [B, h, w, C] -> [B, h, w, outputs].
+    """k x k convolution -> norm -> activation -> 1x1 with bias: [B, h, w, C] -> [B, h, w, outputs].
 
     `float32_output`: the last layer computes in float32 under mixed precision too, as logits should. `recompute`:
     training computes the layers before it again for their gradients, to save memory.
@@ -32,6 +32,7 @@ class ConvHead(keras.layers.Layer):
         channels: int,
         outputs: int,
         *,
+        kernel_size: int = 5,
         conv_type: str = "depthwise_separable_conv",
         float32_output: bool = True,
         recompute: bool = False,
@@ -43,7 +44,7 @@ class ConvHead(keras.layers.Layer):
         self.channels = channels
         self.recompute = recompute
         make = registry.lookup(CONV_TYPES, conv_type, "head_conv_type")
-        self.conv1 = make(channels, 5, norm=norm, activation=activation, name="conv1")
+        self.conv1 = make(channels, kernel_size, norm=norm, activation=activation, name="conv1")
         self.last = conv.Conv(
             outputs,
             use_bias=True,

@@ -131,7 +131,8 @@ class Basic(ResidualBlock):
 class Stage(keras.layers.Layer):
     """Blocks one after the other, as attributes block1, block2 and so on.
 
-    With `recompute` training keeps the inputs of the blocks alone and computes each again for its gradient.
+    With `recompute` training keeps the inputs of the blocks alone and computes each again for its gradient. `added` joins
+    the sum that the first block gives, [B, H, W, C].
     """
 
     def __init__(self, blocks: Sequence[keras.layers.Layer], *, recompute: bool = False, **kwargs: Any):
@@ -141,10 +142,12 @@ class Stage(keras.layers.Layer):
         for number, block in enumerate(blocks, start=1):
             setattr(self, f"block{number}", block)
 
-    def call(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool | None = False, added: tf.Tensor | None = None) -> tf.Tensor:
         for number in range(1, self.num_blocks + 1):
             block = getattr(self, f"block{number}")
             x = recomputation.layer(block, x, enabled=self.recompute, training=training)
+            if number == 1 and added is not None:
+                x = x + added
         # Changes nothing. Other readers of a sum keep the graph rewriter of TensorFlow 2.15 from fusing convolution,
         # sum and ReLU: it fails, and with it every other fusion in the graph. So the sum has one reader, which has
         # the others.

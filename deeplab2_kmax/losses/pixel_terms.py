@@ -23,7 +23,8 @@ class Term(NamedTuple):
     prediction: str  # field of the output
     target: str  # key of the batch
     weight: str | None  # likewise; None: a loss of whole images, which has no weights and no hardest pixels
-    # (prediction [B, P, C] or [B, P], target likewise) -> [B, P], of whole images [B]. None: classes.
+    # (prediction [B, P, C] or [B, P], target likewise) -> [B, P] or, of K things told of every pixel, [B, P, K]; of whole
+    # images [B]. None: classes.
     losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None
 
 
@@ -35,6 +36,17 @@ def squared_error(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 def absolute_error(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """[B, P, C] each -> the mean over the channels, [B, P]."""
     return tf.reduce_mean(tf.abs(prediction - target), axis=-1)
+
+
+def sigmoid_cross_entropy(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """[B, P, K] each -> [B, P, K]."""
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
+
+
+def absolute_errors(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """[B, P, 2 K] each, (y, x) one after the other -> the mean over y and x, [B, P, K]."""
+    errors = tf.abs(prediction - target)
+    return 0.5 * (errors[..., ::2] + errors[..., 1::2])
 
 
 def _depth(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -57,6 +69,15 @@ TERMS = {
         "l1", "next_offset_map", "next_instance_regression_gt", "next_regression_loss_weight", absolute_error
     ),
     "depth_loss": Term("depth_loss", "depth_pred", "depth_gt", None, _depth),
+    "keypoint_loss": Term(
+        "sigmoid_cross_entropy", "keypoint_heatmap", "keypoint_gt", "keypoint_loss_weight", sigmoid_cross_entropy
+    ),
+    # Of an offset from the discs of a keypoint only these count.
+    "short_offset_loss": Term("l1", "short_offset_map", "short_offset_gt", "keypoint_gt", absolute_errors),
+    "middle_offset_loss": Term(
+        "l1", "middle_offset_map", "middle_offset_gt", "middle_offset_loss_weight", absolute_errors
+    ),
+    "long_offset_loss": Term("l1", "long_offset_map", "long_offset_gt", "long_offset_loss_weight", absolute_errors),
 }
 
 
@@ -84,7 +105,7 @@ class PixelLoss:
 
         Args:
             output: a NamedTuple with maps, [B, h, w, C] or [B, h, w]. Where they are smaller than the targets, those
-                are taken at every n-th pixel.
+                are taken at every n-th pixel, and the other way round.
             targets: the batch: keys of TERMS, [B, H, W] or [B, H, W, C].
             seed: not used: nothing is drawn.
 
@@ -108,10 +129,13 @@ class PixelLoss:
         if missing:
             raise ValueError(f"The batch lacks {', '.join(missing)}, which loss_options.{name} needs.")
         size = (prediction.shape[1] or tf.shape(prediction)[1], prediction.shape[2] or tf.shape(prediction)[2])
+        coarse = targets[term.target].shape[1:3]
+        if None not in (*coarse, *prediction.shape[1:3]) and coarse[0] < prediction.shape[1]:
+            size = (coarse[0], coarse[1])
         target, weight = (
             None if key is None else mask_targets.subsample(targets[key], *size) for key in (term.target, term.weight)
         )
-        prediction = _flatten(tf.cast(prediction, tf.float32))
+        prediction = mask_targets.subsample(tf.cast(prediction, tf.float32), *size)
         if term.losses is None:
             losses = pixelwise.softmax_cross_entropy(
                 prediction, tf.cast(target, tf.int32), ignore_label=self._ignore_label
@@ -120,7 +144,12 @@ class PixelLoss:
             losses = term.losses(prediction, tf.cast(target, tf.float32))
         if weight is None:
             return losses
-        weighted = losses * tf.cast(weight, tf.float32)
+        weight = tf.cast(weight, tf.float32)
+        if weight.shape.rank < losses.shape.rank:
+            weight = weight[..., tf.newaxis]
+        weighted = losses * weight
+        if weighted.shape.rank == 3:
+            weighted = tf.reshape(weighted, [tf.shape(weighted)[0], weighted.shape[1] * weighted.shape[2]])
         return pixelwise.reduce(weighted, top_k_percent=self._options[name].top_k_percent)
 
 
@@ -139,10 +168,3 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError("loss_options.depth_loss is no sum over pixels: remove its top_k_percent.")
     if not options:
         raise ValueError(f"loss_options is empty. Set at least one of: {', '.join(TERMS)}.")
-
-
-def _flatten(maps: tf.Tensor) -> tf.Tensor:
-    """[B, h, w, ...] -> [B, h * w, ...]."""
-    shape = tf.shape(maps)
-    pixels = maps.shape[1] * maps.shape[2] if None not in maps.shape[1:3] else shape[1] * shape[2]
-    return tf.reshape(maps, [shape[0], pixels, *maps.shape[3:]])

@@ -6,7 +6,7 @@ DeepLabV3 (2017, arXiv 1706.05587), DeepLabV3+ (2018, arXiv 1802.02611), Panopti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 import tensorflow as tf
 
@@ -31,6 +31,8 @@ class DeepLab(keras.Model):
 
     Any H and W will do; sides of the form 32 k + 1 keep features and pixels aligned at the corners.
     """
+
+    channels: ClassVar[int] = 3  # of the images
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class DeepLab(keras.Model):
             return
         kept, self.postprocess, self.passes = (self.postprocess, self.passes), None, (multiple.Pass(),)
         try:
-            self(tf.zeros([1, 65, 65, 3]), training=False)
+            self(tf.zeros([1, 65, 65, self.channels]), training=False)
         finally:
             self.postprocess, self.passes = kept
 

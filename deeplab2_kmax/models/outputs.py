@@ -14,6 +14,8 @@ _MAPS = {
     "semantic": "semantic_pred",
     "instance": "instance_pred",
     "instance_centers": "instance_center_pred",
+    "next_panoptic": "next_panoptic_pred",
+    "concat_next_panoptic": "concat_next_panoptic_pred",
 }
 
 

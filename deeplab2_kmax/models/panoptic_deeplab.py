@@ -28,25 +28,40 @@ def build(options: model_pb2.ModelOptions, kit: building.Kit, *, passes: Sequenc
         ValueError: an option has no meaning here.
     """
     shared, own = kit.shared("relu"), options.panoptic_deeplab
-    instance: dict[str, Any] = {}
-    if own.instance.enable:
-        given = own.instance.instance_decoder_override
-        instance = {
-            "instance_decoder": pixel_decoders.build(
-                given if own.instance.HasField("instance_decoder_override") else options.decoder,
-                own.instance.low_level_override or own.low_level,
-                **shared,
-            ),
-            "center_head": head(own.instance.center_head, **shared),
-            "offset_head": head(own.instance.regression_head, **shared),
-        }
     return PanopticDeepLab(
-        semantic_decoder=pixel_decoders.build(options.decoder, own.low_level, **shared),
-        semantic_head=head(own.semantic_head, **shared),
-        **instance,
+        **branches(own, options.decoder, **shared),
         backbone=kit.backbone,
         passes=passes,
         postprocess=kit.postprocess,
+    )
+
+
+def branches(
+    own: Any, decoder: model_pb2.DecoderOptions, *, norm: norms.Norm, activation: activations.Activation
+) -> dict[str, Any]:
+    """The decoders and heads of PanopticDeepLab, of a message of its kind."""
+    shared: dict[str, Any] = {"norm": norm, "activation": activation}
+    parts = {
+        "semantic_decoder": pixel_decoders.build(decoder, own.low_level, **shared),
+        "semantic_head": head(own.semantic_head, **shared),
+    }
+    if not own.instance.enable:
+        return parts
+    return {
+        **parts,
+        "instance_decoder": instance_decoder(own, decoder, **shared),
+        "center_head": head(own.instance.center_head, **shared),
+        "offset_head": head(own.instance.regression_head, **shared),
+    }
+
+
+def instance_decoder(own: Any, decoder: model_pb2.DecoderOptions, **shared: Any) -> keras.layers.Layer:
+    """A new decoder with the options of the instance branch."""
+    given = own.instance.instance_decoder_override
+    return pixel_decoders.build(
+        given if own.instance.HasField("instance_decoder_override") else decoder,
+        own.instance.low_level_override or own.low_level,
+        **shared,
     )
 
 
@@ -88,9 +103,19 @@ class PanopticDeepLab(deeplab.DeepLab):
         self, features: structures.Pyramid, training: bool | None, pool_scale: float = 1.0
     ) -> dict[str, tf.Tensor]:
         semantic = self.semantic_decoder(features, training=training, pool_scale=pool_scale)
-        maps = {deeplab.LOGITS: self.semantic_head(semantic, training=training)}
+        maps = self.semantic_maps(semantic, training)
         if self.instance_decoder is not None:
             instance = self.instance_decoder(features, training=training, pool_scale=pool_scale)
-            maps[deeplab.HEATMAP] = self.center_head(instance, training=training)
-            maps[deeplab.OFFSETS] = self.offset_head(instance, training=training)
+            maps.update(self.instance_maps(instance, training))
         return maps
+
+    def semantic_maps(self, semantic: tf.Tensor, training: bool | None) -> dict[str, tf.Tensor]:
+        """What the heads say of the semantic decoder's features."""
+        return {deeplab.LOGITS: self.semantic_head(semantic, training=training)}
+
+    def instance_maps(self, instance: tf.Tensor, training: bool | None) -> dict[str, tf.Tensor]:
+        """What the heads say of the instance decoder's features."""
+        return {
+            deeplab.HEATMAP: self.center_head(instance, training=training),
+            deeplab.OFFSETS: self.offset_head(instance, training=training),
+        }

@@ -69,13 +69,13 @@ def average(
 
 
 def resize_map(name: str, values: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
-    """A map [B, h, w, C] at another size; offsets grow with it."""
+    """A map [B, h, w, C] at another size; offsets, one or more of (y, x), grow with it."""
     if OFFSET in name:
         steps = [
             tf.cast(tf.maximum(new - 1, 1), values.dtype) / tf.cast(tf.maximum(old - 1, 1), values.dtype)
             for new, old in zip(size, shapes.of(values)[1:3])
         ]
-        values = values * tf.stack(steps)
+        values = values * tf.tile(tf.stack(steps), [values.shape[-1] // 2])
     return resize.bilinear(values, size)
 
 

@@ -81,8 +81,16 @@ class PanopticDeepLabDecoder(keras.layers.Layer):
         self.projections = [conv.ConvNormAct(width, norm=norm, activation=activation) for _, width in low_levels]
         self.fusions = [make(channels, 5, norm=norm, activation=activation) for _ in low_levels]
 
-    def call(self, pyramid: structures.Pyramid, training: bool | None = False, pool_scale: float = 1.0) -> tf.Tensor:
-        x = self.aspp(getattr(pyramid, self.feature), training=training, pool_scale=pool_scale)
+    def call(
+        self,
+        pyramid: structures.Pyramid,
+        training: bool | None = False,
+        pool_scale: float = 1.0,
+        high: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """`high` takes the place of the feature that ASPP reads."""
+        high = getattr(pyramid, self.feature) if high is None else high
+        x = self.aspp(high, training=training, pool_scale=pool_scale)
         for index, name in enumerate(self.low_features):
             fuse = functools.partial(self._fuse, index, training)
             low = getattr(pyramid, name)

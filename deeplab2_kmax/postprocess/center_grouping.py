@@ -15,7 +15,7 @@ import tensorflow as tf
 from deeplab2_kmax import labels
 from deeplab2_kmax.postprocess import mask_merging, semantic
 from deeplab2_kmax.protos import evaluator_pb2
-from deeplab2_kmax.structures import CenterMaps, MaskClasses
+from deeplab2_kmax.structures import CenterMaps, MaskClasses, SemanticMaps
 
 # Distances held at a time, in numbers: a few megabytes, which processor caches still hold.
 BLOCK_NUMBERS = 500_000
@@ -43,7 +43,24 @@ def build(
     Of the maps `center_heatmap` [B, H, W, 1] and `offset_map` [B, H, W, 2] have that size; classes are those of
     `semantic.classify`.
     """
-    rules = Rules(
+    rules = rules_of(options)
+
+    def postprocess(maps: Mapping[str, tf.Tensor], size: mask_merging.Size) -> CenterMaps:
+        return assemble(
+            semantic.classify(maps, size),
+            maps["center_heatmap"],
+            maps["offset_map"],
+            classes=classes,
+            num_classes=maps[semantic.LOGITS].shape[-1],
+            rules=rules,
+        )
+
+    return postprocess
+
+
+def rules_of(options: evaluator_pb2.EvaluatorOptions) -> Rules:
+    """The rules that the options ask for."""
+    return Rules(
         center_threshold=options.center_score_threshold,
         nms_kernel=options.nms_kernel,
         max_centers=options.keep_k_centers,
@@ -51,28 +68,33 @@ def build(
         as_compiled_kernel=options.merge_as_compiled_kernel,
     )
 
-    def postprocess(maps: Mapping[str, tf.Tensor], size: mask_merging.Size) -> CenterMaps:
-        pixels = semantic.classify(maps, size)
-        num_classes = maps[semantic.LOGITS].shape[-1]
-        heights = tf.cast(maps["center_heatmap"], tf.float32)
-        offsets = tf.cast(maps["offset_map"], tf.float32)
 
-        def image(one: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-            found, offset, of_class = one
-            instance, scores = group(found, offset, _is_thing(of_class, classes, num_classes), rules=rules)
-            panoptic = merge(of_class, instance, classes=classes, num_classes=num_classes, rules=rules)
-            return panoptic, instance, scores
+def assemble(
+    pixels: SemanticMaps,
+    heatmap: tf.Tensor,
+    offsets: tf.Tensor,
+    *,
+    classes: MaskClasses,
+    num_classes: int,
+    rules: Rules,
+) -> CenterMaps:
+    """All label maps of classes [B, H, W], a heat map [B, H, W, 1] of centres and offsets [B, H, W, 2] to them."""
+    heights, offsets = tf.cast(heatmap, tf.float32), tf.cast(offsets, tf.float32)
 
-        centers = find_centers(heights, rules)[..., 0]
-        given = (centers, offsets, pixels.semantic)
-        if centers.shape[0] == 1:
-            panoptic, instance, scores = (m[tf.newaxis] for m in image(tuple(m[0] for m in given)))
-        else:
-            panoptic, instance, scores = tf.map_fn(image, given, fn_output_signature=(tf.int32, tf.int32, tf.float32))
-        made = CenterMaps(panoptic, pixels.semantic, instance, pixels.semantic_scores, scores, centers)
-        return CenterMaps(*(tf.ensure_shape(m, pixels.semantic.shape) for m in made))
+    def image(one: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        found, offset, of_class = one
+        instance, scores = group(found, offset, are_things(of_class, classes, num_classes), rules=rules)
+        panoptic = merge(of_class, instance, classes=classes, num_classes=num_classes, rules=rules)
+        return panoptic, instance, scores
 
-    return postprocess
+    centers = find_centers(heights, rules)[..., 0]
+    given = (centers, offsets, pixels.semantic)
+    if centers.shape[0] == 1:
+        panoptic, instance, scores = (m[tf.newaxis] for m in image(tuple(m[0] for m in given)))
+    else:
+        panoptic, instance, scores = tf.map_fn(image, given, fn_output_signature=(tf.int32, tf.int32, tf.float32))
+    made = CenterMaps(panoptic, pixels.semantic, instance, pixels.semantic_scores, scores, centers)
+    return CenterMaps(*(tf.ensure_shape(m, pixels.semantic.shape) for m in made))
 
 
 def find_centers(heatmap: tf.Tensor, rules: Rules) -> tf.Tensor:
@@ -115,7 +137,7 @@ def group(centers: tf.Tensor, offsets: tf.Tensor, is_thing: tf.Tensor, *, rules:
     def none() -> tuple[tf.Tensor, tf.Tensor]:
         return tf.zeros(shape, tf.int32), tf.zeros(shape, tf.float32)
 
-    return tf.cond(tf.size(heights) > 0, assign, none)
+    return tf.cond((tf.size(heights) > 0) & tf.reduce_any(is_thing), assign, none)
 
 
 def merge(
@@ -126,7 +148,7 @@ def merge(
     Instances of a class are numbered from 1 in the order of their first pixels.
     """
     void = labels.pack(classes.ignore_label, 0, classes.label_divisor)
-    thing = _is_thing(of_class, classes, num_classes)
+    thing = are_things(of_class, classes, num_classes)
     numbers = tf.where(thing, instance, 0)
     if rules.as_compiled_kernel:
         numbers = tf.where(thing, instance + tf.cast(tf.reduce_all(instance == 0), tf.int32), 0)
@@ -139,7 +161,7 @@ def merge(
     own_class = tf.argmax(votes, axis=1, output_type=tf.int32)
     first = tf.math.unsorted_segment_min(tf.range(tf.size(flat)), flat, count)
     order = tf.argsort(first)
-    rank = _rank_in_class(tf.gather(own_class, order), tf.gather(tf.range(count) > 0, order), num_classes)
+    rank = rank_in_class(tf.gather(own_class, order), tf.gather(tf.range(count) > 0, order), num_classes)
     rank = tf.gather(rank, tf.math.invert_permutation(order))
     ids = labels.pack(own_class, rank, classes.label_divisor)
     # A class has only so many ids.
@@ -170,11 +192,12 @@ def _nearest(votes: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
     return tf.reshape(blocks, [-1])[: tf.shape(votes)[0]]
 
 
-def _rank_in_class(of_class: tf.Tensor, counts: tf.Tensor, num_classes: int) -> tf.Tensor:
+def rank_in_class(of_class: tf.Tensor, counts: tf.Tensor, num_classes: int) -> tf.Tensor:
     """How many there have been of the own class, itself included, of [K] classes in order; [K] int32."""
     members = tf.one_hot(of_class, num_classes, dtype=tf.int32) * tf.cast(counts, tf.int32)[:, tf.newaxis]
     return tf.gather(tf.cumsum(members), of_class, batch_dims=1)
 
 
-def _is_thing(of_class: tf.Tensor, classes: MaskClasses, num_classes: int) -> tf.Tensor:
+def are_things(of_class: tf.Tensor, classes: MaskClasses, num_classes: int) -> tf.Tensor:
+    """Whether classes, of any shape, are things."""
     return tf.gather(tf.constant([number in classes.thing_ids for number in range(num_classes)]), of_class)

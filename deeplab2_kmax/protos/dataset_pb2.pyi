@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DatasetOptions(_message.Message):
-    __slots__ = ("dataset", "file_pattern", "batch_size", "crop_size", "min_resize_value", "max_resize_value", "resize_factor", "augmentations", "sigma", "increase_small_instance_weights", "small_instance_threshold", "small_instance_weight", "use_two_frames", "decode_groundtruth_label", "thing_id_mask_annotations", "max_thing_id", "use_next_frame", "cameras_to_use", "mixture", "skip_corrupt", "skip_corrupt_budget", "data_service", "verify_checksums_gib")
+    __slots__ = ("dataset", "file_pattern", "batch_size", "crop_size", "min_resize_value", "max_resize_value", "resize_factor", "augmentations", "sigma", "keypoint_radius", "increase_small_instance_weights", "small_instance_threshold", "small_instance_weight", "use_two_frames", "decode_groundtruth_label", "thing_id_mask_annotations", "max_thing_id", "use_next_frame", "cameras_to_use", "mixture", "skip_corrupt", "skip_corrupt_budget", "data_service", "verify_checksums_gib")
     class AugmentationOptions(_message.Message):
         __slots__ = ("min_scale_factor", "max_scale_factor", "scale_factor_step_size", "autoaugment_policy_name", "panoptic_copy_paste", "color_jitter")
         MIN_SCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,7 @@ class DatasetOptions(_message.Message):
     RESIZE_FACTOR_FIELD_NUMBER: _ClassVar[int]
     AUGMENTATIONS_FIELD_NUMBER: _ClassVar[int]
     SIGMA_FIELD_NUMBER: _ClassVar[int]
+    KEYPOINT_RADIUS_FIELD_NUMBER: _ClassVar[int]
     INCREASE_SMALL_INSTANCE_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     SMALL_INSTANCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     SMALL_INSTANCE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +99,7 @@ class DatasetOptions(_message.Message):
     resize_factor: int
     augmentations: DatasetOptions.AugmentationOptions
     sigma: float
+    keypoint_radius: float
     increase_small_instance_weights: bool
     small_instance_threshold: int
     small_instance_weight: float
@@ -112,4 +114,4 @@ class DatasetOptions(_message.Message):
     skip_corrupt_budget: float
     data_service: str
     verify_checksums_gib: float
-    def __init__(self, dataset: _Optional[str] = ..., file_pattern: _Optional[_Iterable[str]] = ..., batch_size: _Optional[int] = ..., crop_size: _Optional[_Iterable[int]] = ..., min_resize_value: _Optional[_Iterable[int]] = ..., max_resize_value: _Optional[_Iterable[int]] = ..., resize_factor: _Optional[int] = ..., augmentations: _Optional[_Union[DatasetOptions.AugmentationOptions, _Mapping]] = ..., sigma: _Optional[float] = ..., increase_small_instance_weights: bool = ..., small_instance_threshold: _Optional[int] = ..., small_instance_weight: _Optional[float] = ..., use_two_frames: bool = ..., decode_groundtruth_label: bool = ..., thing_id_mask_annotations: bool = ..., max_thing_id: _Optional[int] = ..., use_next_frame: bool = ..., cameras_to_use: _Optional[_Iterable[str]] = ..., mixture: _Optional[_Iterable[_Union[DatasetOptions.MixtureOptions, _Mapping]]] = ..., skip_corrupt: bool = ..., skip_corrupt_budget: _Optional[float] = ..., data_service: _Optional[str] = ..., verify_checksums_gib: _Optional[float] = ...) -> None: ...
+    def __init__(self, dataset: _Optional[str] = ..., file_pattern: _Optional[_Iterable[str]] = ..., batch_size: _Optional[int] = ..., crop_size: _Optional[_Iterable[int]] = ..., min_resize_value: _Optional[_Iterable[int]] = ..., max_resize_value: _Optional[_Iterable[int]] = ..., resize_factor: _Optional[int] = ..., augmentations: _Optional[_Union[DatasetOptions.AugmentationOptions, _Mapping]] = ..., sigma: _Optional[float] = ..., keypoint_radius: _Optional[float] = ..., increase_small_instance_weights: bool = ..., small_instance_threshold: _Optional[int] = ..., small_instance_weight: _Optional[float] = ..., use_two_frames: bool = ..., decode_groundtruth_label: bool = ..., thing_id_mask_annotations: bool = ..., max_thing_id: _Optional[int] = ..., use_next_frame: bool = ..., cameras_to_use: _Optional[_Iterable[str]] = ..., mixture: _Optional[_Iterable[_Union[DatasetOptions.MixtureOptions, _Mapping]]] = ..., skip_corrupt: bool = ..., skip_corrupt_budget: _Optional[float] = ..., data_service: _Optional[str] = ..., verify_checksums_gib: _Optional[float] = ...) -> None: ...

@@ -7,9 +7,9 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelOptions(_message.Message):
-    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "skip_from_initial_checkpoint", "allow_partial_backbone", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab")
+    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "skip_from_initial_checkpoint", "allow_partial_backbone", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab", "deeper_lab")
     class BackboneOptions(_message.Message):
-        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage", "recompute_stages", "pretrained_format")
+        __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage", "recompute_stages", "pretrained_format", "rfp_steps", "rfp_channels", "rfp_shared")
         NAME_FIELD_NUMBER: _ClassVar[int]
         OUTPUT_STRIDE_FIELD_NUMBER: _ClassVar[int]
         PRETRAINED_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,9 @@ class ModelOptions(_message.Message):
         GLOBAL_ATTENTION_AT_END_OF_MOAT_STAGE_FIELD_NUMBER: _ClassVar[int]
         RECOMPUTE_STAGES_FIELD_NUMBER: _ClassVar[int]
         PRETRAINED_FORMAT_FIELD_NUMBER: _ClassVar[int]
+        RFP_STEPS_FIELD_NUMBER: _ClassVar[int]
+        RFP_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        RFP_SHARED_FIELD_NUMBER: _ClassVar[int]
         name: str
         output_stride: int
         pretrained_weights: str
@@ -42,7 +45,10 @@ class ModelOptions(_message.Message):
         global_attention_at_end_of_moat_stage: bool
         recompute_stages: _containers.RepeatedScalarFieldContainer[int]
         pretrained_format: str
-        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ..., squeeze_and_excite_gate: _Optional[str] = ..., reduce_last_block_filters: bool = ..., window_size: _Optional[_Iterable[int]] = ..., global_attention_at_end_of_moat_stage: bool = ..., recompute_stages: _Optional[_Iterable[int]] = ..., pretrained_format: _Optional[str] = ...) -> None: ...
+        rfp_steps: int
+        rfp_channels: int
+        rfp_shared: bool
+        def __init__(self, name: _Optional[str] = ..., output_stride: _Optional[int] = ..., pretrained_weights: _Optional[str] = ..., use_squeeze_and_excite: bool = ..., drop_path_keep_prob: _Optional[float] = ..., drop_path_schedule: _Optional[str] = ..., stem_width_multiplier: _Optional[float] = ..., backbone_width_multiplier: _Optional[float] = ..., backbone_layer_multiplier: _Optional[float] = ..., use_sac_beyond_stride: _Optional[int] = ..., squeeze_and_excite_gate: _Optional[str] = ..., reduce_last_block_filters: bool = ..., window_size: _Optional[_Iterable[int]] = ..., global_attention_at_end_of_moat_stage: bool = ..., recompute_stages: _Optional[_Iterable[int]] = ..., pretrained_format: _Optional[str] = ..., rfp_steps: _Optional[int] = ..., rfp_channels: _Optional[int] = ..., rfp_shared: bool = ...) -> None: ...
     class DeeplabV3Options(_message.Message):
         __slots__ = ("num_classes",)
         NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +72,15 @@ class ModelOptions(_message.Message):
         semantic_head: HeadOptions
         depth_head: HeadOptions
         def __init__(self, low_level: _Optional[_Iterable[_Union[LowLevelOptions, _Mapping]]] = ..., instance: _Optional[_Union[InstanceOptions, _Mapping]] = ..., semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., depth_head: _Optional[_Union[HeadOptions, _Mapping]] = ...) -> None: ...
+    class DeeperLabOptions(_message.Message):
+        __slots__ = ("low_level", "semantic_head", "keypoint_head_channels")
+        LOW_LEVEL_FIELD_NUMBER: _ClassVar[int]
+        SEMANTIC_HEAD_FIELD_NUMBER: _ClassVar[int]
+        KEYPOINT_HEAD_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        low_level: LowLevelOptions
+        semantic_head: HeadOptions
+        keypoint_head_channels: int
+        def __init__(self, low_level: _Optional[_Union[LowLevelOptions, _Mapping]] = ..., semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., keypoint_head_channels: _Optional[int] = ...) -> None: ...
     class MotionDeepLabOptions(_message.Message):
         __slots__ = ("low_level", "instance", "semantic_head", "motion_head")
         LOW_LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +212,7 @@ class ModelOptions(_message.Message):
     MOTION_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
     MAX_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
     VIP_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
+    DEEPER_LAB_FIELD_NUMBER: _ClassVar[int]
     backbone: ModelOptions.BackboneOptions
     decoder: DecoderOptions
     initial_checkpoint: str
@@ -210,7 +226,8 @@ class ModelOptions(_message.Message):
     motion_deeplab: ModelOptions.MotionDeepLabOptions
     max_deeplab: ModelOptions.MaXDeepLabOptions
     vip_deeplab: ModelOptions.PanopticDeeplabOptions
-    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., skip_from_initial_checkpoint: _Optional[_Iterable[str]] = ..., allow_partial_backbone: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ...) -> None: ...
+    deeper_lab: ModelOptions.DeeperLabOptions
+    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., skip_from_initial_checkpoint: _Optional[_Iterable[str]] = ..., allow_partial_backbone: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., deeper_lab: _Optional[_Union[ModelOptions.DeeperLabOptions, _Mapping]] = ...) -> None: ...
 
 class DecoderOptions(_message.Message):
     __slots__ = ("feature_key", "decoder_channels", "aspp_channels", "atrous_rates", "decoder_conv_type", "aspp_use_only_1x1_proj_conv", "aspp_pool_size")

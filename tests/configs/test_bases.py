@@ -7,14 +7,11 @@ from deeplab2_kmax.data import datasets
 from tests.configs import resolved
 
 BASES = resolved.CONFIGS / "_base_" / "datasets"
-# Records of several cameras hold `image/encoded/<camera>`: no model here reads them.
-WITHOUT = {name for name, dataset in datasets.DATASETS.items() if dataset.camera_names}
-
 SPLITS = {"nyud_v2": "test", "motchallenge_step": "train"}  # evaluated where there is no val with labels
 
 
 def test_every_data_set_has_a_base():
-    assert {path.stem for path in BASES.glob("*.textproto")} == set(datasets.DATASETS) - WITHOUT
+    assert {path.stem for path in BASES.glob("*.textproto")} == set(datasets.DATASETS)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BASES.glob("*.textproto")))

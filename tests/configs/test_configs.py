@@ -49,6 +49,13 @@ OF_DEEPLAB2 = {
         f"coco/panoptic_deeplab/{name}": f"coco/panoptic_deeplab/{name if '_os' in name else name + '_os32'}"
         for name in ("resnet50", "resnet50_os16", "resnet50_beta", "resnet50_beta_os16")
     },
+    **{
+        name.removesuffix("_os32").removesuffix("_os16"): name
+        for name in (
+            *(f"cityscapes_dvps/vip_deeplab/{backbone}" for backbone in ("resnet50_beta_os32", "wide_resnet41_os16")),
+            "semkitti_dvps/vip_deeplab/resnet50_beta_os32",
+        )
+    },
     "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",
     "ade20k/kmax_deeplab/convnext_large_1281": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32_res1281",
 }
@@ -114,9 +121,10 @@ def test_deeplab2_file_loads(name, tmp_path):
             loaded.model_options.max_deeplab.ClearField("transformer_decoder_drop_path_keep_prob")
     for options in (loaded, expected):
         options.model_options.decoder.ClearField("aspp_pool_size")
-    override = loaded.model_options.panoptic_deeplab.instance.instance_decoder_override
-    if override.aspp_pool_size:
-        override.ClearField("aspp_pool_size")
+    for architecture in ("panoptic_deeplab", "vip_deeplab"):
+        override = getattr(loaded.model_options, architecture).instance.instance_decoder_override
+        if override.aspp_pool_size:
+            override.ClearField("aspp_pool_size")
     assert loaded == expected
 
 

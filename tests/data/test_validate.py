@@ -94,6 +94,40 @@ def test_one_name_twice(tmp_path, capsys):
     assert kinds == ["duplicate_id"] and "train-00002-of-00003.tfrecord, record 0" in text
 
 
+def test_frames_of_two_videos_may_have_one_name(tmp_path, capsys):
+    videos = [validating.record("000000.png", sequence_id=name) for name in ("0001", "0002")]
+    validating.write(tmp_path, videos)
+    assert validating.check(tmp_path, capsys)[0] == 0
+    validating.write(tmp_path / "again", [videos[0]] * 2)
+    assert validating.check(tmp_path / "again", capsys)[1] == ["duplicate_id"]
+
+
+CAMVID = [[8001, 9001, 10001], [5000, 255000, 0]]  # things 8 to 10
+
+
+@pytest.mark.parametrize(
+    "labels, source, said",
+    [
+        # The manifest knows best, even where COCO, whose divisor is 256, has a class for every id.
+        ([validating.GOOD] * 2, {"converter": "kitti_step"}, "their manifest names kitti_step: is --dataset"),
+        (
+            [validating.GOOD] * 2,
+            {"converter": "wod_pvps", "dataset": "wod_pvps_image_panoptic_seg"},
+            "names wod_pvps_i",
+        ),
+        ([validating.GOOD] * 2, {"converter": "coco"}, None),
+        ([validating.GOOD] * 2, {"converter": "coconut"}, None),  # the same classes
+        # Without a word from it, labels say it.
+        ([CAMVID, CAMVID], {}, "2 of 2 records have labels that coco_panoptic does not; they would fit camvid: is"),
+        ([CAMVID, validating.GOOD, validating.GOOD], {}, None),  # a mistake in one record
+    ],
+)
+def test_records_of_another_data_set(labels, source, said, tmp_path, capsys):
+    validating.write(tmp_path, [validating.record(str(k), label) for k, label in enumerate(labels)], source=source)
+    _, kinds, text = validating.check(tmp_path, capsys)
+    assert ("wrong_dataset" in kinds) is (said is not None) and (said or "") in text
+
+
 def test_records_without_labels(tmp_path, capsys):
     validating.write(tmp_path, [example.encode_example(validating.image(), filename="a")])
     assert validating.check(tmp_path, capsys)[1] == ["record"]

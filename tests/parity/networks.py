@@ -60,7 +60,7 @@ def measure(case: Case, mode: str, *, training: bool = False) -> list[Row]:
     """
     manifest, arrays = shared.case(case.name)
     inputs = {name: tf.constant(arrays[name]) for name in manifest["inputs"]}
-    with architectures.precision(_PRECISIONS[mode]), tempfile.TemporaryDirectory() as folder:
+    with architectures.precision(PRECISIONS[mode]), tempfile.TemporaryDirectory() as folder:
         network = case.build()
         run = functools.partial(case.run, network, inputs)
         call = run if mode == "eager" else tf.function(run, jit_compile=mode == "xla")
@@ -78,8 +78,8 @@ def measure(case: Case, mode: str, *, training: bool = False) -> list[Row]:
         return rows
 
 
-_PRECISIONS = dict.fromkeys(MODES, trainer_pb2.TrainerOptions.FLOAT32)
-_PRECISIONS["bfloat16"] = trainer_pb2.TrainerOptions.BFLOAT16
+PRECISIONS = dict.fromkeys(MODES, trainer_pb2.TrainerOptions.FLOAT32)
+PRECISIONS["bfloat16"] = trainer_pb2.TrainerOptions.BFLOAT16
 
 
 def _row(manifest: dict[str, Any], arrays: dict[str, np.ndarray], name: str, value: tf.Tensor) -> Row:

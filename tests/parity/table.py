@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tests import shared
-from tests.parity import deeplab, losses, networks, postprocess
+from tests.parity import deeplab, losses, networks, postprocess, recursive
 
 PAGE = shared.ROOT / "docs/parity.md"
 
@@ -55,6 +55,7 @@ def _lines() -> Iterable[str]:
         yield _line(
             case.name, lambda mode, case=case: networks.measure(case, mode, training=mode == "graph"), bfloat16=True
         )
+    yield _line(recursive.CASE, recursive.measure, bfloat16=True)
     for prefix in losses.SETTINGS:
         yield _line(
             f"max_deeplab_loss {prefix}", lambda mode, prefix=prefix: losses.measure_loss(prefix, mode), bfloat16=False

@@ -154,3 +154,11 @@ def test_a_mean_of_probabilities_decides_where_there_is_one():
     del maps["semantic_probs"]
     made = center_grouping.build(evaluator_pb2.EvaluatorOptions(), CLASSES)(maps, (1, 1))
     assert made.semantic_scores.numpy().item() == pytest.approx(np.exp(9) / (np.exp(9) + 3))
+
+
+def test_an_image_without_things_has_no_instances_despite_its_centres():
+    nothing = [[0, 0, 0]], [[0.0, 0.0, 0.0]]
+    assert group([[0.9, 0, 0.4]], is_thing=[[False, False, False]]) == nothing
+    traced = tf.function(lambda found, things: center_grouping.group(found, tf.zeros([1, 3, 2]), things, rules=Rules()))
+    instance, scores = traced(tf.constant([[0.9, 0, 0.4]]), tf.zeros([1, 3], tf.bool))
+    assert (instance.numpy().tolist(), scores.numpy().tolist()) == nothing

@@ -11,7 +11,7 @@ from deeplab2_kmax.data import datasets
 from deeplab2_kmax.models import mask_transformer, outputs
 from deeplab2_kmax.protos import evaluator_pb2
 from evaluation import metric_set
-from tests import replicas
+from tests import replicas, small_video
 from trainer import evaluating, inference
 
 DATASET = datasets.lookup("synthetic_panoptic")
@@ -303,3 +303,27 @@ def test_sequences_that_are_cut_into_pieces(tmp_path, monkeypatch):
     evaluator = make(tmp_path, model=Pixels(), data=video(["a", "b", "a"]), dataset=VIDEO, tasks=("step",))
     with pytest.raises(ValueError, match="sequence 'a' come after those of 'b' and before"):
         evaluator.evaluate(tf.constant(-1))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_models_of_video_keep_their_state_within_a_sequence(tmp_path, compiled):
+    """Frames are white but for the label's sake; the thing's id in a prediction is the number of the frame."""
+    model = small_video.build(label_divisor=VIDEO.label_divisor)
+    data = video(["a", "a", "a", "b", "c"]).map(lambda one: {**one, "image": tf.fill(tf.shape(one["image"]), 255.0)})
+    evaluator = make(
+        tmp_path, model=model, data=data, dataset=VIDEO, tasks=("step", "depth"), use_tf_function=compiled,
+        strategy=replicas.two(), save_raw_predictions=True, raw_formats=["step"],
+    )  # fmt: skip
+    for _ in range(2):  # nothing is left over from the evaluation before
+        values = evaluator.evaluate(tf.constant(-1))
+        assert values["evaluation/step/num_frames"] == 5
+        found = {path: np.array(Image.open(path))[0, 0, 2] for path in (tmp_path / "vis" / "step").rglob("*.png")}
+        assert {f"{path.parent.name}/{path.stem}": number for path, number in found.items()} == {
+            "a/0": 1, "a/1": 2, "a/2": 3, "b/3": 1, "c/4": 1,
+        }  # fmt: skip
+
+
+def test_models_of_video_need_sequences(tmp_path):
+    model = small_video.build(label_divisor=DATASET.label_divisor)
+    with pytest.raises(ValueError, match="Counting is a model of video: evaluation needs records with a sequence id"):
+        make(tmp_path, model=model).evaluate(tf.constant(-1))

@@ -1,4 +1,4 @@
-"""Names of the variables of DeepLabV3, DeepLabV3+ and Panoptic-DeepLab, ours -> DeepLab2's."""
+"""Names of the variables of DeepLabV3, DeepLabV3+, Panoptic-DeepLab and its kin, ours -> DeepLab2's."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ PANOPTIC_DEEPLAB = {
     **SEMANTIC_HEAD,
     **head("center_head", "instance_center_head"),
     **head("offset_head", "instance_regression_head"),
+}
+
+VIP_DEEPLAB = {
+    **PANOPTIC_DEEPLAB,
+    **under("next_decoder", "next_instance_decoder", DECODER),
+    **head("next_offset_head", "next_instance_regression_head"),
+    **head("depth_head", "depth_head"),
 }
 
 DEEPLAB_V3 = {

@@ -22,6 +22,7 @@ class Centers(NamedTuple):
     ids: tf.Tensor  # [I] int32, panoptic
     points: tf.Tensor  # [I, 2] float32, (y, x) rounded to pixels
     extents: tf.Tensor  # [I, 2] float32, highest minus lowest row and column
+    lowest: tf.Tensor  # [I, 2] float32, row and column
 
 
 def find(segments: Segments) -> Centers:
@@ -43,7 +44,10 @@ def find(segments: Segments) -> Centers:
         return tf.boolean_mask(values, segments.is_instance)
 
     return Centers(
-        ids=pick(segments.ids), points=tf.round(pick(means)), extents=tf.cast(pick(highest - lowest), tf.float32)
+        ids=pick(segments.ids),
+        points=tf.round(pick(means)),
+        extents=tf.cast(pick(highest - lowest), tf.float32),
+        lowest=tf.cast(pick(lowest), tf.float32),
     )
 
 

@@ -15,6 +15,13 @@ CENTER = "instance_center_gt"  # [B, H, W] float32, Gaussians of height 1 around
 CENTER_WEIGHT = "center_loss_weight"  # [B, H, W] float32, 1 unless crowd or void
 CENTER_OFFSET = "instance_regression_gt"  # [B, H, W, 2] float32, (y, x) of the own centre minus that of the pixel
 CENTER_OFFSET_WEIGHT = "regression_loss_weight"  # [B, H, W] float32, 1 on things that are not crowd
+KEYPOINTS = "keypoint_gt"  # [B, h, w, 5] float32, 1 in discs; at every fourth pixel, as all that follow
+KEYPOINT_WEIGHT = "keypoint_loss_weight"  # [B, h, w] float32, 1 unless crowd or void
+SHORT_OFFSET = "short_offset_gt"  # [B, h, w, 10] float32, (y, x) of the disc's keypoint minus that of the pixel
+MIDDLE_OFFSET = "middle_offset_gt"  # [B, h, w, 16] float32, of the same instance's other keypoint
+MIDDLE_OFFSET_WEIGHT = "middle_offset_loss_weight"  # [B, h, w, 8] float32, 1 in the discs that the offsets start from
+LONG_OFFSET = "long_offset_gt"  # [B, h, w, 10] float32, of the own instance's keypoints
+LONG_OFFSET_WEIGHT = "long_offset_loss_weight"  # [B, h, w] float32, 1 on instances
 DEPTH = "depth_gt"  # [B, H, W, 1] float32, metres; 0 is no depth
 NORMALS = "normals_gt"  # [B, H, W, 3] float32, unit vectors; (0, 0, 0) is no normal
 

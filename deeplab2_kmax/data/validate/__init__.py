@@ -71,7 +71,7 @@ def check_records(what: Records, *, num_processes: int = 1) -> Checked:
         found += shards.of_manifest(files.file(manifest, "manifest"), problems)
     found = list({shard.path: shard for shard in found}.values())
     work = functools.partial(records.check_file, rules=what.rules)
-    checked = records.join(found, parallel.run(work, found, "shards", num_processes, few=4))
+    checked = records.join(found, parallel.run(work, found, "shards", num_processes, few=4), what.rules.dataset)
     return checked._replace(problems=problems + checked.problems)
 
 

@@ -18,6 +18,7 @@ KINDS = {  # in the order of reports
     "size": "image, map and what is said of them differ in size",
     "duplicate_id": "an image or segment id that comes twice",
     "malformed": "an entry that is not in the format",
+    "wrong_dataset": "records of another data set, by their manifest or labels",
     "label_range": "a class that the data set does not have",
     "no_instance": "a thing without an instance id",
     "stuff_instance": "stuff with an instance id",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import os
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from deeplab2_kmax.data import datasets, example
-from deeplab2_kmax.data.validate import shards
+from deeplab2_kmax.data.validate import shards, whose
 from deeplab2_kmax.data.validate.problems import Checked, Problem
 
 Features = dict[str, Union[bytes, int]]
+
+_LABEL_KINDS = ("label_range", "no_instance", "stuff_instance")
 
 
 class Rules(NamedTuple):
@@ -32,32 +35,46 @@ class File(NamedTuple):
     """What one shard holds."""
 
     problems: list[Problem]
-    names: list[str]  # of the images, by record
+    names: list[str]  # of the images, by record; in a video after that of the sequence
+    traits: set[whose.Trait]  # of all labels
+    num_bad: int = 0  # records whose labels do not fit the data set
 
 
 def check_file(shard: shards.Shard, *, rules: Rules) -> File:
     """Reads a shard from end to end."""
     problems: list[Problem] = []
     names: list[str] = []
+    traits: set[whose.Trait] = set()
+    num_bad = 0
     empty_shards = rules.dataset is not None and rules.dataset.empty_shards
     sure = shards.check(shard, problems, allow_empty=empty_shards)
     count = 0
     for number, data in shards.records(shard.path, problems, sure=sure):
         count += 1
         found: list[tuple[str, str]] = []
-        name = _check(data, rules, found)
-        names.append(name)
+        name, sequence = _check(data, rules, found, traits)
+        names.append(f"{sequence}/{name}" if sequence and name else name)
         record = f"record {number}" + (f" ({name})" if name else "")
         problems += [Problem(kind, shard.path, record, text) for kind, text in found]
+        num_bad += any(kind in _LABEL_KINDS for kind, _ in found)
     if sure and shard.entry is not None and count != shard.entry["records"]:
         told = f"{count} records, but the manifest says {shard.entry['records']}"
         problems.append(Problem("manifest", shard.path, "", told))
-    return File(problems, names)
+    return File(problems, names, traits, num_bad)
 
 
-def join(files: Sequence[shards.Shard], found: Sequence[File]) -> Checked:
-    """All shards of one data set together: image names must differ."""
+def join(files: Sequence[shards.Shard], found: Sequence[File], dataset: datasets.Dataset | None = None) -> Checked:
+    """All shards of one data set together: image names must differ, and labels be of that data set."""
     problems = [problem for one in found for problem in one.problems]
+    if dataset is not None and files:
+        problems += whose.check(
+            set().union(*(one.traits for one in found)),
+            dataset,
+            where=os.path.dirname(files[0].path) or ".",
+            num_bad=sum(one.num_bad for one in found),
+            num_records=sum(len(one.names) for one in found),
+            sources=[shard.entry.get("source") or {} for shard in files if shard.entry is not None],
+        )
     places: dict[str, list[str]] = collections.defaultdict(list)
     for shard, one in zip(files, found):
         for number, name in enumerate(one.names):
@@ -69,25 +86,27 @@ def join(files: Sequence[shards.Shard], found: Sequence[File]) -> Checked:
     return Checked(problems, len(files), sum(len(one.names) for one in found))
 
 
-def _check(data: bytes, rules: Rules, found: list[tuple[str, str]]) -> str:
-    """Appends (kind, text) of what is wrong with a record; returns the image's name."""
+def _check(data: bytes, rules: Rules, found: list[tuple[str, str]], traits: set[whose.Trait]) -> tuple[str, str]:
+    """Appends (kind, text) of what is wrong with a record, and what its labels tell; names of image and sequence."""
     try:
         features = example.parse(data)
         name = _text(features, example.FILENAME)
     except (ValueError, RecursionError) as error:
         found.append(("record", f"cannot be parsed: {error}"))
-        return ""
+        return "", ""
     if not name:
         found.append(("record", f"{example.FILENAME} is missing"))
     elif pathlib.PurePosixPath(name).is_absolute() or ".." in pathlib.PurePosixPath(name).parts:
         found.append(("outside", f"the image's name {name!r} would lead out of a folder of predictions"))
     cameras = [key[len(example.IMAGE) + 1 :] for key in features if key.startswith(f"{example.IMAGE}/")]
     for camera in sorted(cameras) or [""]:
-        _check_view(features, camera, rules, found)
-    return name
+        _check_view(features, camera, rules, found, traits)
+    return name, _text(features, example.SEQUENCE_ID)
 
 
-def _check_view(features: Features, camera: str, rules: Rules, found: list[tuple[str, str]]) -> None:
+def _check_view(
+    features: Features, camera: str, rules: Rules, found: list[tuple[str, str]], traits: set[whose.Trait]
+) -> None:
     """One camera's share of a record."""
 
     def get(key: str) -> Union[bytes, int, None]:
@@ -126,7 +145,9 @@ def _check_view(features: Features, camera: str, rules: Rules, found: list[tuple
         if rules.dataset is not None and key in (example.LABEL, example.PREV_LABEL, example.NEXT_LABEL):
             # A PNG of classes has no instances.
             crowd = rules.allow_crowd or map_format == example.PNG
-            found += check_label(values, rules.dataset, key, allow_crowd=crowd)
+            ids, counts = np.unique(values, return_counts=True)
+            traits |= whose.traits(ids)
+            found += check_label(ids, counts, rules.dataset, key, allow_crowd=crowd)
 
 
 def check_image(encoded: bytes, size: tuple[int, int], what: str) -> list[tuple[str, str]]:
@@ -152,11 +173,10 @@ def size_kind(one: tuple[int, int], other: tuple[int, int]) -> str:
 
 
 def check_label(
-    label: np.ndarray, dataset: datasets.Dataset, what: str, *, allow_crowd: bool = False
+    ids: np.ndarray, counts: np.ndarray, dataset: datasets.Dataset, what: str, *, allow_crowd: bool = False
 ) -> list[tuple[str, str]]:
-    """Panoptic ids [H, W] against the classes of a data set."""
+    """The panoptic ids of a label with their pixel counts, [N] each, against the classes of a data set."""
     found = []
-    ids, counts = np.unique(label, return_counts=True)
     classes = ids // dataset.label_divisor
     ignored = classes == dataset.ignore_label
     known = ignored | ((classes >= 0) & (classes < dataset.num_classes))

@@ -23,7 +23,7 @@ class Shard(NamedTuple):
     """A file, with its entry in the manifest where there is one."""
 
     path: str
-    entry: Mapping[str, Any] | None = None
+    entry: Mapping[str, Any] | None = None  # with `source`, what the whole manifest says of its making
 
 
 def find(patterns: Iterable[str], problems: list[Problem]) -> list[Shard]:
@@ -136,7 +136,9 @@ def _entries(manifest: pathlib.Path, problems: list[Problem]) -> dict[str, Mappi
         content = json.loads(manifest.read_text(encoding="utf-8"))
         if content["format"] != 1:
             raise ValueError(f"format {content['format']}, but only 1 is known")
-        rows = [(row["file"], row) for row in content["shards"]]
+        source = content.get("source")
+        source = source if isinstance(source, dict) else {}
+        rows = [(row["file"], {**row, "source": source}) for row in content["shards"]]
         for _, row in rows:
             if not isinstance(row["records"], int) or not isinstance(row["bytes"], int):
                 raise ValueError("records and bytes are numbers")

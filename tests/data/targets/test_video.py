@@ -32,7 +32,10 @@ def test_next_offsets_stand_on_the_pixels_of_the_next_frame():
 
 def test_the_noise_of_previous_centres():
     previous = centers.Centers(
-        ids=tf.range(2000), points=tf.fill([2000, 2], 500.0), extents=tf.tile([[0.0, 400.0]], [2000, 1])
+        ids=tf.range(2000),
+        points=tf.fill([2000, 2], 500.0),
+        extents=tf.tile([[0.0, 400.0]], [2000, 1]),
+        lowest=tf.tile([[500.0, 300.0]], [2000, 1]),
     )
     points, peaks = video.noisy(previous, tf.constant([1000, 1000]), seed=tf.constant([1, 2]))
     assert np.all(points[:, 0].numpy() == 500)  # no extent, no noise
