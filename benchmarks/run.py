@@ -31,6 +31,7 @@ BENCHMARKS = (
     "data_pipeline",
     "prediction",
     "center_grouping",
+    "panoptic_deeplab",
     "train_step",
 )
 

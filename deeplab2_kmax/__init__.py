@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deeplab2_kmax.config import load as load_config
     from deeplab2_kmax.models.outputs import deeplab2_outputs
     from deeplab2_kmax.serving.predictor import Predictor
+    from deeplab2_kmax.serving.video import VideoPredictor
     from deeplab2_kmax.structures import DeepLabOutput, MaskPrediction, MaskTransformerOutput, PanopticMaps, Pyramid
 
 _PUBLIC = {  # name: (module, name there)
@@ -41,6 +42,7 @@ _PUBLIC = {  # name: (module, name there)
     "PanopticMaps": ("structures", "PanopticMaps"),
     "Predictor": ("serving.predictor", "Predictor"),
     "Pyramid": ("structures", "Pyramid"),
+    "VideoPredictor": ("serving.video", "VideoPredictor"),
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "PanopticMaps",
     "Predictor",
     "Pyramid",
+    "VideoPredictor",
     "build_backbone",
     "build_loss",
     "build_model",

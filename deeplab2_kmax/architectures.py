@@ -25,12 +25,13 @@ from deeplab2_kmax.models import (
     deeplab_v3_plus,
     kmax_deeplab,
     max_deeplab,
+    motion_deeplab,
     panoptic_deeplab,
     passes,
     vip_deeplab,
 )
 from deeplab2_kmax.models import mask_transformer as mask_transformers
-from deeplab2_kmax.postprocess import center_grouping, keypoint_grouping, mask_merging, two_frames
+from deeplab2_kmax.postprocess import center_grouping, center_tracking, keypoint_grouping, mask_merging, two_frames
 from deeplab2_kmax.postprocess import semantic as semantic_maps
 from deeplab2_kmax.protos import config_pb2, model_pb2, trainer_pb2
 
@@ -118,6 +119,14 @@ def _deeper_lab(
     )
 
 
+def _motion_deeplab(
+    config: config_pb2.ExperimentOptions, dataset: datasets.Dataset, *, postprocess: bool
+) -> deeplab.DeepLab:
+    # Previous centres look as they do in training.
+    tracking = functools.partial(center_tracking.build, sigma=config.train_dataset_options.sigma)
+    return _deeplab(motion_deeplab.build, config, dataset, postprocess=postprocess, merging=tracking)
+
+
 def _pixel_loss(config: config_pb2.ExperimentOptions, dataset: datasets.Dataset) -> pixel_terms.PixelLoss:
     return pixel_terms.PixelLoss(config.trainer_options.loss_options, dataset.ignore_label)
 
@@ -165,6 +174,12 @@ ARCHITECTURES = {
         _deeper_lab, _pixel_loss, targets=("semantic", "keypoints"), tasks=("panoptic", "semantic")
     ),
     "semantic_panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=False),  # no instance branch
+    "motion_deeplab": Architecture(
+        _motion_deeplab,
+        _pixel_loss,
+        targets=("semantic", "centers", "motion"),
+        tasks=("panoptic", "semantic", "video_panoptic"),
+    ),
     "vip_deeplab": _vip_row(depth=True),
     "vip_deeplab_without_depth": _vip_row(depth=False),
 }

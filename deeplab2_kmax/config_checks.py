@@ -134,7 +134,9 @@ def _check_backbone(options: model_pb2.ModelOptions.BackboneOptions, found: Find
         found.problem("model_options.backbone.window_size", expected, options.window_size)
     for field in ("rfp_channels", "rfp_shared"):
         if options.HasField(field) and options.rfp_steps == 1:
-            found.problem(f"model_options.backbone.{field}", "nothing without rfp_steps of 2 or more", getattr(options, field))
+            found.problem(
+                f"model_options.backbone.{field}", "nothing without rfp_steps of 2 or more", getattr(options, field)
+            )
     if options.rfp_channels % 4:
         found.problem("model_options.backbone.rfp_channels", "a multiple of 4", options.rfp_channels)
     allowed = backbones.FIXED_OPTIONS.get(options.name.lower(), fixed_options.COMMON)

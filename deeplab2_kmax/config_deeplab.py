@@ -12,15 +12,15 @@ from deeplab2_kmax import config_values
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
-ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "deeper_lab", "vip_deeplab")
+ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "vip_deeplab", "deeper_lab")
 # Those with an instance branch, which Panoptic-DeepLab alone can do without.
-_WITH_INSTANCES = ("panoptic_deeplab", "vip_deeplab")
+_WITH_INSTANCES = ("panoptic_deeplab", "motion_deeplab", "vip_deeplab")
 
 _SEMANTIC_LOSSES = ("semantic_loss",)
 _INSTANCE_LOSSES = (*_SEMANTIC_LOSSES, "center_loss", "regression_loss")
 # Of models of two frames: the option that adds the other one, and what else they learn from.
-_OTHER_FRAME = {"vip_deeplab": "use_next_frame"}
-_VIDEO_LOSSES = {"vip_deeplab": ("next_regression_loss",)}
+_OTHER_FRAME = {"motion_deeplab": "use_two_frames", "vip_deeplab": "use_next_frame"}
+_VIDEO_LOSSES = {"motion_deeplab": ("motion_loss",), "vip_deeplab": ("next_regression_loss",)}
 _KEYPOINT_LOSSES = (
     *_SEMANTIC_LOSSES,
     *("keypoint_loss", "short_offset_loss", "middle_offset_loss", "long_offset_loss"),
@@ -97,13 +97,12 @@ def check(config: config_pb2.ExperimentOptions, found: Findings) -> None:
     finds_instances = architecture in _WITH_INSTANCES and own.instance.enable
     if finds_instances:
         _check_instance(f"{path}.instance", own.instance, found)
-    if architecture == "panoptic_deeplab":
-        for where, message, name in (
-            (path, own, "depth_head"),
-            (f"{path}.instance", own.instance, "next_regression_head"),
-        ):
-            if message.HasField(name) and (message is own or finds_instances):
-                found.problem(f"{where}.{name}", "nothing: it belongs to vip_deeplab", "a message")
+    if architecture == "panoptic_deeplab" and own.HasField("depth_head"):
+        found.problem(f"{path}.depth_head", "nothing: it belongs to vip_deeplab", "a message")
+    if finds_instances and architecture != "vip_deeplab" and own.instance.HasField("next_regression_head"):
+        found.problem(f"{path}.instance.next_regression_head", "nothing: it belongs to vip_deeplab", "a message")
+    if architecture == "motion_deeplab":
+        _check_motion(path, own, found)
     if architecture == "vip_deeplab":
         _check_vip(path, config, found)
     _check_unused(config, architecture, finds_instances, found)
@@ -113,6 +112,12 @@ def _check_instance(path: str, instance: model_pb2.InstanceOptions, found: Findi
     _check_low_levels(f"{path}.low_level_override", instance.low_level_override, found)
     _check_head(f"{path}.center_head", instance.center_head, 1, found)
     _check_head(f"{path}.regression_head", instance.regression_head, 2, found)
+
+
+def _check_motion(path: str, own: model_pb2.ModelOptions.MotionDeepLabOptions, found: Findings) -> None:
+    if not own.instance.enable:
+        found.problem(f"{path}.instance.enable", "true: motion_deeplab follows instances", False)
+    _check_head(f"{path}.motion_head", own.motion_head, 2, found)
 
 
 def _check_vip(path: str, config: config_pb2.ExperimentOptions, found: Findings) -> None:
@@ -125,6 +130,11 @@ def _check_vip(path: str, config: config_pb2.ExperimentOptions, found: Findings)
 
 
 def _check_deeper_lab(config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    low, high = config.model_options.deeper_lab.low_level.feature_key, config.model_options.decoder.feature_key
+    levels = [int(name[-1]) for name in (low, high) if name[-1:].isdigit()]
+    if len(levels) == 2 and 2 ** levels[0] >= min(2 ** levels[1], config.model_options.backbone.output_stride):
+        expected = f"a feature finer than decoder.feature_key {high!r}"
+        found.problem("model_options.deeper_lab.low_level.feature_key", expected, low)
     if config.evaluator_options.add_flipped_images:
         found.problem("evaluator_options.add_flipped_images", "false: a mirrored keypoint is another one", True)
     radius = config.train_dataset_options.keypoint_radius
@@ -138,7 +148,10 @@ def _check_unused(
 ) -> None:
     finds_keypoints = architecture == "deeper_lab"
     unused = (*_OF_MASK_TRANSFORMERS, *(() if finds_instances else _OF_CENTERS))
-    unused += (*(() if finds_keypoints else _OF_KEYPOINTS), *(() if finds_instances or finds_keypoints else _OF_INSTANCES))
+    unused += (
+        *(() if finds_keypoints else _OF_KEYPOINTS),
+        *(() if finds_instances or finds_keypoints else _OF_INSTANCES),
+    )
     for path in unused:
         value = config_values.given(config, path)
         if value is not None:
@@ -186,7 +199,7 @@ def _check_decoder(path: str, decoder: model_pb2.DecoderOptions, found: Findings
 
 def _check_low_levels(path: str, levels: Iterable[model_pb2.LowLevelOptions], found: Findings) -> None:
     for index, level in enumerate(levels):
-        here = path if path.endswith("plus.low_level") else f"{path}[{index}]"
+        here = path if path.endswith(("plus.low_level", "deeper_lab.low_level")) else f"{path}[{index}]"
         _require(f"{here}.feature_key", level.feature_key, "a feature, for example 'res2'", found)
         _require(f"{here}.channels_project", level.channels_project, "a number of channels", found)
         if level.feature_key == "feature_semantic":

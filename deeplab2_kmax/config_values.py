@@ -130,7 +130,7 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
     "EvaluatorOptions": {
         _COUNT_OR_ALL: "eval_steps keep_k_centers",
         _TIMEOUT: "continuous_eval_timeout",
-        _POSITIVE: "eval_interval nms_kernel eval_scales",
+        _POSITIVE: "eval_interval nms_kernel eval_scales keypoint_distance_limit",
         _NOT_NEGATIVE: "stuff_area_limit thing_area_limit num_vis_samples",
         _PROBABILITY: "center_score_threshold transformer_class_confidence_threshold pixel_confidence_threshold",
     },
@@ -188,7 +188,13 @@ IGNORED_BY_KMAX: dict[str, Any] = {
     "trainer_options.loss_options.motion_loss": None,
     "trainer_options.loss_options.next_regression_loss": None,
     "trainer_options.loss_options.depth_loss": None,
+    "trainer_options.loss_options.keypoint_loss": None,
+    "trainer_options.loss_options.short_offset_loss": None,
+    "trainer_options.loss_options.middle_offset_loss": None,
+    "trainer_options.loss_options.long_offset_loss": None,
     "train_dataset_options.sigma": 8,
+    "train_dataset_options.keypoint_radius": 32,
+    "evaluator_options.keypoint_distance_limit": None,
 }
 
 # Fields of these messages in max_deeplab that only a switch beside them brings into use.

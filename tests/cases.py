@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.heads import convolutional, masks
+from deeplab2_kmax.heads import convolutional, depth, masks
 from deeplab2_kmax.layers import (
     activations,
     aspp,
@@ -33,7 +33,7 @@ from deeplab2_kmax.layers import (
     switchable_atrous,
     window_attention,
 )
-from deeplab2_kmax.pixel_decoders import panoptic_deeplab
+from deeplab2_kmax.pixel_decoders import deeper_lab, panoptic_deeplab
 from deeplab2_kmax.structures import MaskPrediction, Pyramid
 
 NORM = norm.batch_norm()
@@ -131,9 +131,7 @@ CASES = [
         inputs=(((2, 5, 7, 3), (2, 3, 4, 6)),),
         output=((2, 5, 7, 4), (2, 3, 4, 4)),
     ),
-    Case(
-        "feedback_aspp", lambda: recursive_pyramid.FeedbackASPP(8), inputs=((2, 5, 7, 3),), output=(2, 5, 7, 8)
-    ),
+    Case("feedback_aspp", lambda: recursive_pyramid.FeedbackASPP(8), inputs=((2, 5, 7, 3),), output=(2, 5, 7, 8)),
     Case(
         "gated_fusion",
         lambda: recursive_pyramid.GatedFusion(),
@@ -310,6 +308,12 @@ CASES = [
         output=(2, 5, 7, 3),
     ),
     Case(
+        "depth_head",
+        lambda: depth.DepthHead(4, highest=80.0, norm=NORM, activation=GELU),
+        inputs=((2, 5, 7, 6),),
+        output=(2, 9, 13, 1),
+    ),
+    Case(
         "mask_predictor",
         lambda: masks.MaskPredictor(5, head_channels=4, feature_channels=3, norm=NORM, activation=GELU),
         inputs=((2, 5, 7, 6), (2, 4, 6), (2, 4, 6)),
@@ -326,5 +330,19 @@ CASES = [
         ),
         inputs=(PYRAMID,),
         output=(2, 9, 9, 4),
+    ),
+    Case(
+        "deeper_lab_decoder",
+        lambda: deeper_lab.DeeperLabDecoder(
+            aspp.ASPP(4, norm=NORM, activation=GELU),
+            feature="res4",
+            low_level=("res2", 2),
+            channels=2,
+            conv_type="standard_conv",
+            norm=NORM,
+            activation=GELU,
+        ),
+        inputs=(PYRAMID,),
+        output=(2, 9, 9, 2),
     ),
 ]

@@ -9,6 +9,8 @@ TINY = shared.ROOT / "configs/tiny"
 PANOPTIC = TINY / "panoptic_deeplab_synthetic.textproto"
 V3 = TINY / "deeplab_v3_synthetic.textproto"
 PLUS = TINY / "deeplab_v3_plus_synthetic.textproto"
+DEEPER = TINY / "deeper_lab_synthetic.textproto"
+RECURSIVE = TINY / "recursive_feature_pyramid_synthetic.textproto"
 
 
 def problem(path, override):
@@ -38,6 +40,30 @@ def problem(path, override):
         (PANOPTIC, "evaluator_options { maskwise_postprocessing {} }", "maskwise_postprocessing", "does not use it"),
         (PANOPTIC, "train_dataset_options { use_next_frame: true }", "use_next_frame", "single images"),
         (PANOPTIC, "train_dataset_options { thing_id_mask_annotations: true }", "mask_annotations", "does not use it"),
+        (
+            PANOPTIC,
+            "trainer_options { loss_options { keypoint_loss {} } }",
+            "loss_options.keypoint_loss",
+            "center_loss",
+        ),
+        (PANOPTIC, "train_dataset_options { keypoint_radius: 8 }", "keypoint_radius", "does not use it"),
+        (V3, "evaluator_options { keypoint_distance_limit: 1 }", "keypoint_distance_limit", "does not use it"),
+        (DEEPER, "trainer_options { loss_options { center_loss {} } }", "loss_options.center_loss", "long_offset_loss"),
+        (DEEPER, "train_dataset_options { sigma: 4 }", "train_dataset_options.sigma", "deeper_lab does not use it"),
+        (DEEPER, "evaluator_options { add_flipped_images: true }", "add_flipped_images", "mirrored keypoint"),
+        (DEEPER, "eval_dataset_options { keypoint_radius: 4 }", "eval_dataset_options.keypoint_radius", "8, as in"),
+        (DEEPER, "evaluator_options { keypoint_distance_limit: 0 }", "keypoint_distance_limit", "> 0"),
+        (DEEPER, "model_options { deeper_lab { semantic_head { output_channels: 8 } } }", "output_channels", "9, the"),
+        (
+            DEEPER,
+            'model_options { deeper_lab { low_level { feature_key: "res5" } } }',
+            "low_level.feature_key",
+            "finer than",
+        ),
+        (RECURSIVE, "model_options { backbone { rfp_channels: 6 } }", "backbone.rfp_channels", "a multiple of 4"),
+        (RECURSIVE, "model_options { backbone { rfp_steps: 1 } }", "backbone.rfp_channels", "without rfp_steps"),
+        (RECURSIVE, "model_options { backbone { rfp_steps: 0 } }", "backbone.rfp_steps", "> 0"),
+        (PANOPTIC, "model_options { backbone { rfp_steps: 2 } }", "backbone.rfp_steps", "1 with the backbone 'effi"),
         *(
             (PANOPTIC, "model_options { panoptic_deeplab { " + text + " } }", field, expected)
             for text, field, expected in (

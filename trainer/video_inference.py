@@ -1,4 +1,4 @@
-"""What the device computes in an evaluation of a model of video: frame after frame, each with the state of its video."""
+"""What the device computes in an evaluation of a model of video: frame after frame, with the state of their video."""
 
 from __future__ import annotations
 

@@ -60,6 +60,4 @@ FIXED_OPTIONS.update(
 )
 # Only these can be passes of a recursive feature pyramid, see `recursive`.
 _RECURSIVE = {name for family in (resnet, swidernet, axial_resnet) for name in family.VARIANTS}
-FIXED_OPTIONS.update(
-    {name: {**FIXED_OPTIONS[name], "rfp_steps": (1,)} for name in BACKBONES if name not in _RECURSIVE}
-)
+FIXED_OPTIONS.update({name: {**FIXED_OPTIONS[name], "rfp_steps": (1,)} for name in BACKBONES if name not in _RECURSIVE})

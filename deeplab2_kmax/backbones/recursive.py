@@ -57,10 +57,7 @@ class RecursivePyramid(keras.Model):
         self.feedback = recursive_pyramid.FeedbackASPP(channels)
         # By pass, from the second on; at the start they add nothing, and every pass is a network as it was trained.
         self.projections = [
-            [
-                conv.Conv(first.channels[stage - 1], use_bias=True, kernel_initializer="zeros")
-                for stage in _FED_STAGES
-            ]
+            [conv.Conv(first.channels[stage - 1], use_bias=True, kernel_initializer="zeros") for stage in _FED_STAGES]
             for _ in range(1 if shared else steps - 1)
         ]
         self.fusion = recursive_pyramid.GatedFusion()
@@ -86,7 +83,7 @@ class RecursivePyramid(keras.Model):
             features = network(images, training=training, added=added)
             new = self._levels(features, training)
             levels = tuple(self.fusion(pair, training=training) for pair in zip(new, levels))
-        return structures.Pyramid(features.stage1, *levels, features.res1, *levels, levels[-1])
+        return structures.Pyramid(features.stage1, *levels, features.res1, *levels, levels[-1])  # type: ignore[call-arg]
 
     def _levels(self, features: structures.Pyramid, training: bool | None) -> tuple[tf.Tensor, ...]:
         found = (features.res2, features.res3, features.res4, features.res5)

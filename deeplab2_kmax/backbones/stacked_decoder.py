@@ -105,7 +105,9 @@ class StackedDecoderResNet(resnet.ResNet):
         super().__init__(output_stride=output_stride, name=name, **options)
         self.decoder = StackedDecoder(self.recipe, STEPS, name="decoder")
 
-    def call(self, images: tf.Tensor, training: bool | None = False) -> structures.Pyramid:
+    def call(  # type: ignore[override]  # never a pass of a recursive feature pyramid
+        self, images: tf.Tensor, training: bool | None = False
+    ) -> structures.Pyramid:
         pyramid = super().call(images, training=training)
         features, _ = self.decoder(pyramid[:5], pyramid.stage5, training=training)
         return pyramid._replace(output=self.activation(features[-1]))

@@ -37,7 +37,7 @@ Shape = tuple[int, ...]
 _MODEL_NAMES = [
     name_maps.NameMap(table)
     for table in (
-        *(kmax_deeplab.TABLE, deeplab.PANOPTIC_DEEPLAB, deeplab.VIP_DEEPLAB),
+        *(kmax_deeplab.TABLE, deeplab.PANOPTIC_DEEPLAB, deeplab.MOTION_DEEPLAB, deeplab.VIP_DEEPLAB),
         *(deeplab.DEEPLAB_V3, deeplab.DEEPLAB_V3_PLUS),
     )
 ]

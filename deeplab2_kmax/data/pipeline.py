@@ -73,7 +73,7 @@ def build_dataset(
         return number // part * options.batch_size + shard * part + number % part
 
     if training:
-        numbers = tf.data.Dataset.range(start_batch * part, _LAST_POSITION)
+        numbers = _batch_by_batch(start_batch * part, part // replicas)
         make = _training(source, mixture.Schedule([one.weight for one in parts]), sample_plan, seed)
     else:
         num_batches = -(-source.num_records // options.batch_size)
@@ -92,6 +92,13 @@ def build_dataset(
         # Options of the part that the workers run must stand before it.
         stream = _distribute(stream.with_options(_options()), options.data_service)
     return stream.prefetch(prefetch).with_options(_options())
+
+
+def _batch_by_batch(start: int, size: int) -> tf.data.Dataset:
+    """The numbers from `start` on, a multiple of `size`; the source are batches, which is what a data service deals out
+    to its workers: each makes whole ones."""
+    batches = tf.data.Dataset.range(start // size, _LAST_POSITION // size)
+    return batches.flat_map(lambda batch: tf.data.Dataset.range(batch * size, (batch + 1) * size))
 
 
 def _training(source: reader.Reader, schedule: mixture.Schedule, sample_plan: plan.Plan, seed: int):

@@ -13,6 +13,7 @@ import tensorflow as tf
 from deeplab2_kmax.data import augment, copy_paste, preprocess
 from deeplab2_kmax.data.plan import Plan
 from deeplab2_kmax.data.targets import centers, depth, keypoints, keys, masks, segments, semantic, video
+from deeplab2_kmax.layers import instance_centers
 
 Tensors = dict[str, tf.Tensor]  # by key: of a parsed record (records.parse_example) or of a sample (targets/keys.py)
 
@@ -188,7 +189,7 @@ def _targets(crop: Tensors, plan: Plan, source: tf.Tensor, *, noise: tf.Tensor |
             points, peaks = previous.points, previous.points
             if noise is not None:
                 points, peaks = video.noisy(previous, tf.shape(label), seed=noise)
-                made[keys.PREVIOUS_CENTER] = centers.heatmap(
+                made[keys.PREVIOUS_CENTER] = instance_centers.heatmap(
                     peaks, tf.shape(label), sigma=plan.sigma, static=label.shape
                 )
             made.update(video.make_motion(found, previous, points))

@@ -27,7 +27,7 @@ class FeaturePyramid(keras.layers.Layer):
 
     def __init__(self, channels: int = 256, *, levels: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        linear = {"use_bias": True, "kernel_initializer": "glorot_uniform"}
+        linear: dict[str, Any] = {"use_bias": True, "kernel_initializer": "glorot_uniform"}
         self.laterals = [conv.Conv(channels, **linear) for _ in range(levels)]
         self.merges = [conv.Conv(channels, 3, **linear) for _ in range(levels)]
 

@@ -128,7 +128,7 @@ class IoUTracker:
             self.restore(dict(arrays))
 
     def _overlaps(self, layers: Array, count: int) -> tuple[Array, Array]:
-        """All live tracks, in the order of their numbers, and [instances, tracks] the overlaps with their last masks."""
+        """All live tracks by their numbers, and [instances, tracks] the overlaps with their last masks."""
         areas = _histogram(layers, np.zeros_like(layers[0]), count, 1)
         tracks, parts = [np.zeros(0, np.int32)], [np.zeros([count, 0])]
         for seen in self._seen:
@@ -145,10 +145,11 @@ class IoUTracker:
     def _check_size(self, panoptic: Array, flow: Flow | None) -> None:
         if panoptic.ndim != 2:
             raise ValueError(f"Expected the panoptic ids of one frame [H, W], found {list(panoptic.shape)}.")
-        if self._seen and self._seen[0].place.shape != panoptic.shape:
+        size = self._seen[0].place.shape if self._seen else panoptic.shape
+        if size != panoptic.shape:
             raise ValueError(
-                f"Expected a frame of {list(self._seen[0].place.shape)} as those before, found {list(panoptic.shape)}: call "
-                "reset() where another video begins."
+                f"Expected a frame {list(size)} as those before, found {list(panoptic.shape)}: call reset() where another "
+                "video begins."
             )
         if flow is not None and flow.forward.shape != (*panoptic.shape, 2):
             raise ValueError(f"Expected a flow {[*panoptic.shape, 2]}, found {list(flow.forward.shape)}.")

@@ -115,9 +115,7 @@ def find(probabilities: tf.Tensor, short: tf.Tensor, middle: tf.Tensor, *, rules
     return Instances(tf.stack([points[kind] for kind in range(len(KEYPOINTS))], axis=1), scores, cells)
 
 
-def center_votes(
-    probabilities: tf.Tensor, short: tf.Tensor, middle: tf.Tensor, *, radius: float
-) -> tf.Tensor:
+def center_votes(probabilities: tf.Tensor, short: tf.Tensor, middle: tf.Tensor, *, radius: float) -> tf.Tensor:
     """Votes for centres, from their own discs and from those of corners: [h, w], cells of CELL pixels.
 
     In units of all votes that the five whole discs of one instance have; where instances are near or vote for two
@@ -142,9 +140,7 @@ def center_votes(
     return heights * tf.reshape(first, size)
 
 
-def group(
-    found: Instances, long: tf.Tensor, is_thing: tf.Tensor, *, rules: Rules
-) -> tuple[tf.Tensor, tf.Tensor]:
+def group(found: Instances, long: tf.Tensor, is_thing: tf.Tensor, *, rules: Rules) -> tuple[tf.Tensor, tf.Tensor]:
     """Gives every pixel of a thing to the instance whose keypoints it expects.
 
     Args:
@@ -193,9 +189,7 @@ def _nearest(expected: tf.Tensor, points: tf.Tensor, side: tf.Tensor, limit: flo
         return tf.where(tf.gather(away, best, batch_dims=1) <= limit, best + 1, 0)
 
     parallel = 1 if tf.executing_eagerly() else center_grouping.PARALLEL_BLOCKS
-    blocks = tf.map_fn(
-        block, tf.range(0, count, rows), fn_output_signature=tf.int32, parallel_iterations=parallel
-    )
+    blocks = tf.map_fn(block, tf.range(0, count, rows), fn_output_signature=tf.int32, parallel_iterations=parallel)
     return tf.reshape(blocks, [-1])[:count]
 
 

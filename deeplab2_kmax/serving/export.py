@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -18,9 +19,9 @@ import tensorflow as tf
 from deeplab2_kmax import architectures, registry
 from deeplab2_kmax import config as configs
 from deeplab2_kmax.data import preprocess
-from deeplab2_kmax.models import outputs
+from deeplab2_kmax.models import outputs, video
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving import classes, network
+from deeplab2_kmax.serving import classes, network, video_network
 
 IMAGE_TENSOR, ENCODED_IMAGE = "image_tensor", "encoded_image"
 # The second signature of a model that takes image tensors: the same with float32 images.
@@ -39,6 +40,21 @@ encoded = function.structured_input_signature[1]["input_tensor"].dtype == tf.str
 given = tf.constant(given.tobytes() if encoded else given)
 np.savez(result, **{name: value.numpy() for name, value in function(input_tensor=given).items()})
 """
+# The same for a model of video, whose frames come one by one: what it says about the last of them.
+_VIDEO_CLIENT = """
+import sys
+import numpy as np, tensorflow as tf
+folder, frames, result = sys.argv[1:]
+loaded = tf.saved_model.load(folder)
+state, found = dict(loaded.signatures["start"]()), {}
+for frame in np.load(frames):
+    found = loaded.signatures["step"](input_tensor=tf.constant(frame), **state)
+    state = {name: found[name] for name in state}
+if "finish" in loaded.signatures:
+    found = loaded.signatures["finish"](size=tf.constant(frame.shape[:2]), **state)
+np.savez(result, **{name: value.numpy() for name, value in found.items() if name not in state})
+"""
+_VIDEO_FRAMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +84,9 @@ def export(
 ) -> Export:
     """Writes a SavedModel with the signature `serving_default`: `input_tensor` -> DeepLab2's output names.
 
+    Models of video have the signatures `start`, `step` and, where an answer comes a frame later, `finish` as well, see
+    video_network.py; `serving_default` then takes a picture as the only frame of a video.
+
     Args:
         config: as `load_config` returns it; sizes are those of `eval_dataset_options`.
         checkpoint: prefix or folder; None only with `random_weights`.
@@ -94,11 +113,22 @@ def export(
         raise ValueError(f"{path} holds other files and is no earlier export: name another folder.")
 
     model = network.load_model(config, checkpoint, precision=precision)
-    served = network.Network(model, config, batch_size=None if batched else 1, include_logits=include_logits)
+    is_video, more = isinstance(model, video.VideoModel), {}
+    served: tf.Module
+    if is_video:
+        if batched or include_logits or input_type != IMAGE_TENSOR:
+            raise ValueError(
+                f"{type(model).__name__} is a model of video, whose export takes frames one by one as image tensors "
+                "and gives maps: drop batched, include_logits and the input type."
+            )
+        served = video_network.VideoNetwork(model, config)
+        signatures, more = served.signatures(), {"video_delay": model.delay}
+    else:
+        served = network.Network(model, config, batch_size=None if batched else 1, include_logits=include_logits)
+        signatures = _signatures(served, config, input_type, batched)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         new = pathlib.Path(folder, "model")
-        signatures = _signatures(served, config, input_type, batched)
         tf.saved_model.save(served, str(new), signatures=signatures)
         classes.write(
             new,
@@ -108,10 +138,14 @@ def export(
             precision=precision,
             input_type=input_type,
             batched=batched,
+            **more,
         )
-        differences = _compare(
-            new, model, config, input_type=input_type, batched=batched, strict=precision == "float32"
+        compare = (
+            functools.partial(_compare_video, served=served)
+            if is_video
+            else functools.partial(_compare, model=model, input_type=input_type, batched=batched)
         )
+        differences = compare(new, config=config, strict=precision == "float32")
         if path.exists():
             shutil.rmtree(path)
         new.rename(path)
@@ -145,40 +179,60 @@ def _signatures(
 
 def _compare(
     folder: pathlib.Path,
+    *,
     model: Any,
     config: config_pb2.ExperimentOptions,
-    *,
     input_type: str,
     batched: bool,
     strict: bool,
 ) -> tuple[str, ...]:
     """Runs the exported model in a clean process and the model in memory on one picture; a line per output."""
-    height, width = config.eval_dataset_options.crop_size
-    # Of another size than the network's, to have preprocessing take part.
-    image = _picture(height - height // 4, width + width // 8)
+    image = _picture_beside(config)
 
     def in_memory(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return outputs.deeplab2_outputs(model(images, training=False))
 
-    expected = {
-        name: value.numpy()
-        for name, value in network.serve(in_memory, config.eval_dataset_options, image[np.newaxis]).items()
-    }
+    expected = network.serve(in_memory, config.eval_dataset_options, image[np.newaxis])
+    given = image[np.newaxis] if batched else image
+    if input_type == ENCODED_IMAGE:
+        given = np.frombuffer(tf.io.encode_png(image).numpy(), np.uint8)
+    return _differences(expected, _in_a_clean_process(_CLIENT, folder, given), strict)
+
+
+def _compare_video(
+    folder: pathlib.Path,
+    *,
+    served: video_network.VideoNetwork,
+    config: config_pb2.ExperimentOptions,
+    strict: bool,
+) -> tuple[str, ...]:
+    """The same on a short video, in memory without a graph; the lines are about its last frame."""
+    image = _picture_beside(config)
+    frames = np.stack([np.roll(image, 2 * number, axis=1) for number in range(_VIDEO_FRAMES)])
+    state = served.start.python_function()
+    for frame in frames:
+        expected = served.step.python_function(tf.constant(frame), *(state[name] for name in sorted(state)))
+        state = {name: expected.pop(name) for name in state}
+    if served.finish is not None:
+        expected = served.finish.python_function(frames.shape[1:3], *(state[name] for name in sorted(state)))
+    return _differences(expected, _in_a_clean_process(_VIDEO_CLIENT, folder, frames), strict)
+
+
+def _in_a_clean_process(client: str, folder: pathlib.Path, given: np.ndarray) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as scratch:
-        given, result = pathlib.Path(scratch, "image.npy"), pathlib.Path(scratch, "result.npz")
-        if input_type == ENCODED_IMAGE:
-            encoded = tf.io.encode_png(image).numpy()
-            np.save(given, np.frombuffer(encoded, np.uint8))
-        else:
-            np.save(given, image[np.newaxis] if batched else image)
-        command = [sys.executable, "-c", _CLIENT, str(folder.resolve()), str(given), str(result)]
+        arrays, result = pathlib.Path(scratch, "given.npy"), pathlib.Path(scratch, "result.npz")
+        np.save(arrays, given)
+        command = [sys.executable, "-c", client, str(folder.resolve()), str(arrays), str(result)]
         environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
         done = subprocess.run(command, env=environment, cwd=scratch, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"The exported model does not run in a clean process:\n{done.stderr[-2000:]}")
-        with np.load(result) as arrays:
-            got = dict(arrays)
-    return tuple(_difference(name, expected[name], got[name], strict) for name in sorted(got))
+        with np.load(result) as found:
+            return dict(found)
+
+
+def _differences(expected: dict[str, tf.Tensor], got: dict[str, np.ndarray], strict: bool) -> tuple[str, ...]:
+    return tuple(_difference(name, expected[name].numpy(), got[name], strict) for name in sorted(got))
 
 
 def _difference(name: str, expected: Any, got: Any, strict: bool) -> str:
@@ -198,6 +252,12 @@ def _difference(name: str, expected: Any, got: Any, strict: bool) -> str:
             f"{name}: only {100 * same:.2f} % of the pixels are those of the model in memory; the export is not usable."
         )
     return f"  {name}: {100 * same:.2f} % of the pixels are the same"
+
+
+def _picture_beside(config: config_pb2.ExperimentOptions) -> Any:
+    """A picture of another size than the network's, to have preprocessing take part."""
+    height, width = config.eval_dataset_options.crop_size
+    return _picture(height - height // 4, width + width // 8)
 
 
 def _picture(height: int, width: int) -> Any:

@@ -34,7 +34,9 @@ MAPS = (
     *("panoptic_pred", "semantic_pred", "instance_pred", "semantic_scores", "instance_scores"),
     "instance_center_pred",
 )
-_BILINEAR = ("semantic_probs", "offset_map")
+# Of models of video.
+VIDEO_MAPS = (*MAPS, "depth_pred")
+_BILINEAR = ("semantic_probs", "offset_map", "depth_pred")
 _MORE_MAPS = ("center_heatmap", *_BILINEAR)  # with `include_logits`
 
 
@@ -133,6 +135,32 @@ def serve(
     """
     crop = preprocess.Sides(*options.crop_size)
     raw_size = tf.shape(images)[1:3]
+    size = _kept(options, raw_size)
+    resized = tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)
+    padding = tf.constant(crop, tf.int32) - size
+    padded = tf.pad(
+        resized, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]], constant_values=tf.constant(preprocess.FILL)
+    )
+    padded = tf.ensure_shape(padded, [images.shape[0], crop.height, crop.width, 3])
+    return to_raw_size(network(padded), options, raw_size)
+
+
+def to_raw_size(
+    maps: dict[str, tf.Tensor], options: dataset_pb2.DatasetOptions, raw_size: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """The maps of a network for images that `serve` gave it, back at their size [2], (h, w)."""
+    crop, size = preprocess.Sides(*options.crop_size), _kept(options, raw_size)
+    return {name: _to_raw_size(name, value, crop, size, raw_size) for name, value in maps.items()}
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Bytes of a JPEG, PNG, BMP or (the first frame of) a GIF file -> uint8 [h, w, 3]. EXIF is not read."""
+    return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+
+
+def _kept(options: dataset_pb2.DatasetOptions, raw_size: tf.Tensor) -> tf.Tensor:
+    """The size [2] of the part of the crop that is no padding."""
+    crop = preprocess.Sides(*options.crop_size)
     size = preprocess.resized_size(
         raw_size[0],
         raw_size[1],
@@ -141,19 +169,7 @@ def serve(
         factor=options.resize_factor,
     )
     # A side of an extremely long picture must not vanish, nor exceed the crop after rounding up to the factor.
-    size = tf.clip_by_value(size, 1, tf.constant(crop, tf.int32))
-    resized = tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)
-    padding = tf.constant(crop, tf.int32) - size
-    padded = tf.pad(
-        resized, [[0, 0], [0, padding[0]], [0, padding[1]], [0, 0]], constant_values=tf.constant(preprocess.FILL)
-    )
-    padded = tf.ensure_shape(padded, [images.shape[0], crop.height, crop.width, 3])
-    return {name: _to_raw_size(name, value, crop, size, raw_size) for name, value in network(padded).items()}
-
-
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Bytes of a JPEG, PNG, BMP or (the first frame of) a GIF file -> uint8 [h, w, 3]. EXIF is not read."""
-    return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+    return tf.clip_by_value(size, 1, tf.constant(crop, tf.int32))
 
 
 def _with_precision(config: config_pb2.ExperimentOptions, precision: str) -> config_pb2.ExperimentOptions:

@@ -28,6 +28,7 @@ class Prediction:
     semantic_scores: Array  # [H, W] float32, the class probability of each pixel's segment
     instance_scores: Array  # [H, W] float32, the mask probability
     classes: ClassTable
+    depth: Array | None = None  # [H, W] float32, metres, of models that tell it
 
     @cached_property
     def segments(self) -> list[dict[str, Any]]:

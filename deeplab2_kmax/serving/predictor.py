@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax import architectures, labels
+from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets
+from deeplab2_kmax.models import video
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving import classes, images, network
+from deeplab2_kmax.serving import classes, images, network, video_network
 from deeplab2_kmax.serving.prediction import Prediction
 
 _NEEDED = ("semantic_pred", "semantic_scores")
@@ -81,12 +83,22 @@ class Predictor:
             ValueError: the config does not say enough, or a variable is missing in the checkpoint.
         """
         model = network.load_model(config, checkpoint, precision=precision)
-        served = network.Network(model, config)
-        serve = tf.function(
-            lambda image: network.serve(served, config.eval_dataset_options, image[tf.newaxis]),
-            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
-            autograph=False,
-        )
+        return cls.of_model(model, config, pixel_limit=pixel_limit)
+
+    @classmethod
+    def of_model(
+        cls, model: keras.Model, config: config_pb2.ExperimentOptions, *, pixel_limit: int = images.PIXEL_LIMIT
+    ) -> Predictor:
+        """The same of a model in memory, as `network.load_model` gives it. A model of video sees single frames."""
+        if isinstance(model, video.VideoModel):
+            serve = video_network.VideoNetwork(model, config).still
+        else:
+            served = network.Network(model, config)
+            serve = tf.function(
+                lambda image: network.serve(served, config.eval_dataset_options, image[tf.newaxis]),
+                input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+                autograph=False,
+            )
         predictor = cls.__new__(cls)
         predictor._set(serve, classes.ClassTable.of(architectures.dataset_of(config)), pixel_limit)
         return predictor
@@ -103,13 +115,19 @@ class Predictor:
             ValueError: the picture is broken, no picture, or too large; one line.
         """
         image = images.read(picture, pixel_limit=self.pixel_limit)
-        maps = {name: value.numpy()[0] for name, value in self._run(image).items() if name in network.MAPS}
-        return Prediction(
-            image=image,
-            # Without instances every class is one segment.
-            panoptic=maps.get("panoptic_pred", labels.pack(maps["semantic_pred"], 0, self.classes.label_divisor)),
-            semantic=maps["semantic_pred"],
-            semantic_scores=maps["semantic_scores"],
-            instance_scores=maps.get("instance_scores", np.ones_like(maps["semantic_scores"])),
-            classes=self.classes,
-        )
+        return to_prediction(image, self._run(image), self.classes)
+
+
+def to_prediction(image: np.ndarray, maps: Mapping[str, tf.Tensor], table: classes.ClassTable) -> Prediction:
+    """The prediction for an image from the maps that a network served for it."""
+    found = {name: value.numpy()[0] for name, value in maps.items() if name in network.VIDEO_MAPS}
+    return Prediction(
+        image=image,
+        # Without instances every class is one segment.
+        panoptic=found.get("panoptic_pred", labels.pack(found["semantic_pred"], 0, table.label_divisor)),
+        semantic=found["semantic_pred"],
+        semantic_scores=found["semantic_scores"],
+        instance_scores=found.get("instance_scores", np.ones_like(found["semantic_scores"])),
+        classes=table,
+        depth=found["depth_pred"][..., 0] if "depth_pred" in found else None,
+    )

@@ -61,6 +61,7 @@ OPTIONS = {
     "global end": "global_attention_at_end_of_moat_stage",
     "drop path": "drop_path_keep_prob",
     "recompute": "recompute_stages",
+    "RFP": "rfp_steps",
 }
 
 

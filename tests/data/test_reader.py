@@ -197,19 +197,6 @@ def test_a_camera_that_is_missing_is_named(tmp_path):
         plain.evaluation(tmp_path, {"cameras_to_use": ["side_left"]}, dataset=MULTICAM)
 
 
-def test_batches_come_from_the_data_service(tmp_path):
-    plain.write(tmp_path, [plain.example(number) for number in range(7)])
-    service = tf.data.experimental.service
-    dispatcher = service.DispatchServer(service.DispatcherConfig(port=0))
-    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=dispatcher.target.split("://")[1]))
-    # Two trainers: each its own part of the global batches, in order, for there is one worker.
-    whole = plain.training(tmp_path, 3)
-    parts = [plain.training(tmp_path, 3, {"data_service": dispatcher.target}, num_shards=2, shard=k) for k in range(2)]
-    joined = [{key: np.concatenate([part[step][key] for part in parts]) for key in whole[0]} for step in range(3)]
-    plain.assert_same(whole, joined)
-    del worker
-
-
 def test_pngs_of_classes_are_labels_without_instances(tmp_path):
     classes = np.full([20, 30], 7, np.uint8)
     classes[:5], classes[5:9] = 13, 255

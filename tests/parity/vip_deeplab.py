@@ -45,7 +45,7 @@ def measure_stitching(mode: str) -> list[networks.Row]:
         )
         return stitching.stitch(carried, own, label_divisor=1000, offset=offset)
 
-    stitch = run if mode == "eager" else tf.function(run)
+    stitch = run if mode == "eager" else tf.function(run, reduce_retracing=True)
     rows = []
     for name, offset in OFFSETS.items():
         for part in PARTS:

@@ -1,5 +1,6 @@
 """A tiny trained-looking model and its exports, shared by the tests of serving."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
+from deeplab2_kmax.data import datasets
 from deeplab2_kmax.serving import export, network
 from tests import shared
 from tests.trainer import tiny
@@ -27,9 +29,19 @@ evaluator_options {
 
 
 @pytest.fixture(scope="session")
-def config():
+def dataset() -> datasets.Dataset:
+    """A data set of one's own: the procedural one, with other names."""
+    known = datasets.lookup("synthetic_panoptic")
+    return dataclasses.replace(known, name="mine", class_names=tuple(f"my {name}" for name in known.class_names))
+
+
+@pytest.fixture(scope="session")
+def config(dataset, tmp_path_factory):
     tiny.install()
-    return configs.load(shared.ROOT / "configs/tiny/kmax_synthetic.textproto", [OVERRIDE])
+    path = tmp_path_factory.mktemp("dataset") / "classes.json"
+    path.write_text(datasets.to_json(dataset))
+    own = f'train_dataset_options {{ dataset: "{path}" }} eval_dataset_options {{ dataset: "{path}" }}'
+    return configs.load(shared.ROOT / "configs/tiny/kmax_synthetic.textproto", [OVERRIDE, own])
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,9 @@ def test_only_stock_operations_and_folded_norms(exported):
         assert len(norms) in (0, 5), "only those of the test's backbone, which are not joined to its convolutions"
 
 
-def test_what_travels_with_the_model(exported, config):
+def test_what_travels_with_the_model(exported, dataset):
     table, content = classes.read(exported.path)
-    assert table.dataset == "synthetic_panoptic"
-    assert table.label_divisor == 1000
+    assert table == classes.ClassTable.of(dataset) and table.names[0] == "my road"
     assert content["precision"] == "float32"
     assert "kmax_tiny" in content["config"]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab2_kmax.data import datasets
 from deeplab2_kmax.serving.predictor import Predictor
 
 
@@ -22,6 +23,15 @@ def test_a_picture_gives_maps_of_its_own_size(predictor, image_file, picture):
     assert result.draw().shape == (50, 90, 3)
     np.testing.assert_array_equal(predictor(picture).panoptic, result.panoptic)
     np.testing.assert_array_equal(predictor(image_file.read_bytes()).panoptic, result.panoptic)
+
+
+def test_the_names_of_own_classes_need_no_class_file(exported, dataset, picture, monkeypatch):
+    """The export has them: on the machine that predicts there is no class file."""
+    monkeypatch.setattr(datasets, "lookup", None)
+    monkeypatch.setattr(datasets, "read", None)
+    result = Predictor(exported.path)(picture)
+    names = {segment["name"] for segment in result.segments}
+    assert names and names <= set(dataset.class_names)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (200, 2), (66, 65)])

@@ -49,6 +49,11 @@ PANOPTIC_DEEPLAB = {
     **head("offset_head", "instance_regression_head"),
 }
 
+MOTION_DEEPLAB = {
+    **PANOPTIC_DEEPLAB,
+    **head("motion_head", "motion_regression_head"),
+}
+
 VIP_DEEPLAB = {
     **PANOPTIC_DEEPLAB,
     **under("next_decoder", "next_instance_decoder", DECODER),

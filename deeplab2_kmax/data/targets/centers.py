@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax.data import datasets
 from deeplab2_kmax.data.targets import keys
 from deeplab2_kmax.data.targets.segments import Segments, are_things
+from deeplab2_kmax.layers import instance_centers
 
 
 class Centers(NamedTuple):
@@ -27,27 +27,16 @@ class Centers(NamedTuple):
 
 def find(segments: Segments) -> Centers:
     """The mean pixel of every instance, rounded half to even."""
-    index = tf.reshape(segments.index, [-1])
-    width = tf.shape(segments.label)[1]
-    # Instances cover a part of the image: the rest is left out before reducing.
-    pixels = tf.cast(tf.where(tf.gather(segments.is_instance, index))[:, 0], tf.int32)
-    index = tf.gather(index, pixels)
-    # A centre is the mean over all pixels in float32: sums of integers are exact, also of megapixels.
-    places = tf.stack([pixels // width, pixels % width], axis=1)
-    count = tf.size(segments.areas)
-    sums = tf.math.unsorted_segment_sum(tf.cast(places, tf.int64), index, count)
-    means = tf.cast(sums / tf.cast(tf.maximum(segments.areas, 1), tf.int64)[:, tf.newaxis], tf.float32)
-    highest = tf.math.unsorted_segment_max(places, index, count)
-    lowest = tf.math.unsorted_segment_min(places, index, count)
+    where = instance_centers.places(segments.index, segments.areas, segments.is_instance)
 
     def pick(values: tf.Tensor) -> tf.Tensor:
         return tf.boolean_mask(values, segments.is_instance)
 
     return Centers(
         ids=pick(segments.ids),
-        points=tf.round(pick(means)),
-        extents=tf.cast(pick(highest - lowest), tf.float32),
-        lowest=tf.cast(pick(lowest), tf.float32),
+        points=tf.round(pick(where.means)),
+        extents=tf.cast(pick(where.highest - where.lowest), tf.float32),
+        lowest=tf.cast(pick(where.lowest), tf.float32),
     )
 
 
@@ -57,7 +46,7 @@ def make(segments: Segments, centers: Centers, *, sigma: float, dataset: dataset
     is_thing = segments.paint(are_things(segments.classes, dataset))
     ignored = segments.paint(segments.classes == dataset.ignore_label)
     return {
-        keys.CENTER: heatmap(centers.points, tf.shape(segments.label), sigma=sigma, static=shape),
+        keys.CENTER: instance_centers.heatmap(centers.points, tf.shape(segments.label), sigma=sigma, static=shape),
         keys.CENTER_OFFSET: offsets(segments, centers.ids, centers.points),
         keys.CENTER_WEIGHT: tf.cast(~(segments.is_crowd | ignored), tf.float32),
         keys.CENTER_OFFSET_WEIGHT: tf.cast(is_thing & ~segments.is_crowd, tf.float32),
@@ -82,22 +71,3 @@ def offsets(segments: Segments, ids: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     parts = [(segments.paint(targets[:, axis]) - pixels) * mask for axis, pixels in enumerate((rows, columns))]
     # + 0: no negative zeros.
     return tf.ensure_shape(tf.stack(parts, axis=-1) + 0.0, [*segments.label.shape, 2])
-
-
-def heatmap(points: tf.Tensor, size: tf.Tensor, *, sigma: float, static: tf.TensorShape | None = None) -> tf.Tensor:
-    """The highest of the Gaussians around `points` [I, 2], inside squares of half-width 3 sigma + 1, else 0: [H, W]."""
-    side = int(6 * sigma + 3)
-    reach = tf.constant(np.arange(side) - (3 * sigma + 1), tf.float32)
-    gaussian = tf.exp(-(reach[:, tf.newaxis] ** 2 + reach**2) / (2.0 * sigma**2))
-    margin = int(3 * sigma + 1)
-    # A frame of `side` pixels around the map takes what hangs over its border.
-    padded = size + 2 * side
-    corners = tf.cast(points, tf.int32) - margin + side  # [I, 2]
-
-    places = tf.stack(tf.meshgrid(tf.range(side), tf.range(side), indexing="ij"), axis=-1)
-    flat = (corners[:, tf.newaxis, tf.newaxis] + places) * tf.stack([padded[1], 1])  # [I, side, side, 2]
-    index = tf.reshape(tf.reduce_sum(flat, axis=-1), [-1])
-    values = tf.reshape(tf.tile(gaussian[tf.newaxis], [tf.shape(corners)[0], 1, 1]), [-1])
-    canvas = tf.tensor_scatter_nd_max(tf.zeros([tf.reduce_prod(padded)]), index[:, tf.newaxis], values)
-    canvas = tf.reshape(canvas, padded)[side : side + size[0], side : side + size[1]]
-    return canvas if static is None else tf.ensure_shape(canvas, static)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from deeplab2_kmax.data.datasets import DATASETS
 from deeplab2_kmax.data.targets import centers, keys, segments, semantic, video
+from deeplab2_kmax.layers import instance_centers
 from tests import shared
 
 CITYSCAPES = DATASETS["cityscapes_panoptic"]
@@ -32,10 +33,10 @@ def test_targets_by_hand():
 
 
 def test_a_heatmap_is_zero_outside_its_squares_and_highest_of_all_inside():
-    heat = centers.heatmap(tf.constant([[0.0, 0.0], [0.0, 20.0]]), tf.constant([60, 70]), sigma=8.0).numpy()
+    heat = instance_centers.heatmap(tf.constant([[0.0, 0.0], [0.0, 20.0]]), tf.constant([60, 70]), sigma=8.0).numpy()
     assert heat[25, 0] > 0 and heat[26, 0] == 0 and heat[0, 45] > 0 and heat[0, 46] == 0
     np.testing.assert_allclose(heat[0, 8], np.exp(-0.5), rtol=1e-6)  # one sigma from the first, more from the second
-    assert centers.heatmap(tf.zeros([0, 2]), tf.constant([4, 5]), sigma=2.0).numpy().max() == 0
+    assert instance_centers.heatmap(tf.zeros([0, 2]), tf.constant([4, 5]), sigma=2.0).numpy().max() == 0
 
 
 def test_an_image_without_instances_has_empty_targets():
@@ -62,7 +63,7 @@ def test_targets_equal_the_reference():
         **centers.make(found, where, sigma=8.0, dataset=CITYSCAPES),
         **video.make_motion(found, previous, previous.points),
         **video.make_next(where, after),
-        "prev_center_heatmap_without_noise": centers.heatmap(previous.points, tf.constant([65, 97]), sigma=8.0),
+        "prev_center_heatmap_without_noise": instance_centers.heatmap(previous.points, tf.constant([65, 97]), sigma=8.0),
         "crowd": tf.cast(found.is_crowd, tf.int32),
     }
     for key, expected in manifest["outputs"].items():
