@@ -56,7 +56,7 @@ CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
     ),
     ("EvaluatorOptions", "raw_panoptic_format"): ("two_channel_png", "three_channel_png", "two_channel_numpy_array"),
     ("EvaluatorOptions", "transformer_post_processing"): ("pixelwise", "maskwise"),
-    ("EvaluatorOptions", "raw_formats"): ("deeplab2", "coco", "cityscapes", "step"),
+    ("EvaluatorOptions", "raw_formats"): ("deeplab2", "coco", "cityscapes", "step", "dvps"),
     ("EvaluatorOptions", "more_metrics"): (
         *("panoptic", "boundary_panoptic", "next_frame_panoptic", "instance", "parsing_covering", "semantic"),
         *("video_panoptic", "step", "depth_video_panoptic", "depth_step", "depth", "normals"),

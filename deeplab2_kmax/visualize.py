@@ -30,18 +30,22 @@ def semantic_colors(classes: Array, colors: Colors) -> Array:
     return table[np.where(known, classes, len(colors))]
 
 
-def panoptic_colors(panoptic: Array, *, colors: Colors, thing_ids: Collection[int], label_divisor: int) -> Array:
+def panoptic_colors(
+    panoptic: Array, *, colors: Colors, thing_ids: Collection[int], label_divisor: int, of_video: bool = False
+) -> Array:
     """Panoptic ids [H, W] -> colours [H, W, 3]: class colours, with a shade of its own for every thing.
 
-    Classes beyond the table (void) are black.
+    Classes beyond the table (void) are black. With `of_video` an id has one colour in all frames.
     """
     panoptic = np.asarray(panoptic)
-    shades = segment_colors(np.unique(panoptic), colors=colors, thing_ids=thing_ids, label_divisor=label_divisor)
+    shades = segment_colors(
+        np.unique(panoptic), colors=colors, thing_ids=thing_ids, label_divisor=label_divisor, of_video=of_video
+    )
     return _recolor(panoptic, shades)
 
 
 def segment_colors(
-    panoptic_ids: Array, *, colors: Colors, thing_ids: Collection[int], label_divisor: int
+    panoptic_ids: Array, *, colors: Colors, thing_ids: Collection[int], label_divisor: int, of_video: bool = False
 ) -> dict[int, tuple[int, int, int]]:
     """The colour of each of the given panoptic ids; the rule of `panoptic_colors`."""
     things = set(thing_ids)
@@ -53,6 +57,8 @@ def segment_colors(
         color = tuple(colors[class_id]) if 0 <= class_id < len(colors) else (0, 0, 0)
         if class_id in things:
             taken = used.setdefault(class_id, set())
+            if of_video:  # whatever else there is
+                random, taken = np.random.RandomState(panoptic_id), set()
             for _ in range(_COLOR_TRIALS):
                 shade = np.asarray(color) + random.randint(-COLOR_NOISE, COLOR_NOISE + 1, size=3)
                 shade = tuple(int(c) for c in np.clip(shade, 0, 255))
@@ -78,6 +84,15 @@ def cluster_colors(clusters: Array) -> Array:
             table[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     table[0] = 127
     return table[clusters]
+
+
+def depth_picture(depth: Array) -> Array:
+    """Depth in metres [H, W], 0 unknown -> grey [H, W, 3] uint8, in proportion to 1 / depth: brighter is nearer."""
+    depth = np.asarray(depth)
+    known = depth > 0
+    nearest = np.percentile(depth[known], 2) if known.any() else 1.0
+    grey = np.where(known, 255.0 * np.minimum(nearest / np.where(known, depth, 1.0), 1.0), 0.0)
+    return np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
 
 
 def outlines(ids: Array) -> Array:

@@ -132,8 +132,8 @@ class MetricSet:
         Args:
             batch: ground truth at raw size [B, H, W], by the keys of data/targets/keys.py: `panoptic_raw` (crowd kept)
                 or `semantic_raw`, for videos also `sequence_id` [B] (strings or integers; frames in order), and
-                `next_panoptic_raw`, `depth_raw`, `normals_raw`. Average precision ranks equal scores by
-                `image_number` [B], where it is there.
+                `next_panoptic_raw`, `depth_raw`, `normals_raw`. Where they are there, average precision ranks equal
+                scores by `image_number` [B], and STQ counts a pixel 1 / `num_cameras_raw` times.
             maps: prediction at raw size, by DeepLab2's names: `panoptic_pred`, `semantic_pred`, `semantic_scores`,
                 `instance_scores`, `concat_next_panoptic_pred`, `depth_pred`, `normals_pred`; or a PanopticMaps.
             sizes: [B, 2] height and width of every image inside [H, W]; what lies beyond is padding and not scored.

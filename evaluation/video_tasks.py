@@ -104,7 +104,7 @@ class Step(Task):
 
     def update(self, truth: Maps, prediction: Maps) -> None:
         numbers = sequence_numbers(truth[keys.SEQUENCE_ID])
-        self.metric.update_state(truth[keys.PANOPTIC_RAW], prediction["panoptic_pred"], numbers)
+        self.metric.update_state(truth[keys.PANOPTIC_RAW], prediction["panoptic_pred"], numbers, _weights(truth))
 
     def flush(self) -> None:
         self.metric.flush()
@@ -140,7 +140,8 @@ class DepthStep(Step):
         )
 
     def update(self, truth: Maps, prediction: Maps) -> None:
-        self.metric.update_state(*_with_depth(truth, prediction), sequence_numbers(truth[keys.SEQUENCE_ID]))
+        numbers = sequence_numbers(truth[keys.SEQUENCE_ID])
+        self.metric.update_state(*_with_depth(truth, prediction), numbers, _weights(truth))
 
 
 class Sequence:
@@ -179,6 +180,12 @@ def sequence_numbers(sequence_ids: tf.Tensor) -> tf.Tensor:
 def _windows(dataset: datasets.Dataset) -> dict:
     protocol = protocols.of(dataset)
     return {"windows": protocol.windows, "absent_as_zero": protocol.absent_as_zero}
+
+
+def _weights(truth: Maps) -> tf.Tensor | None:
+    """What the pixels of panoramas count: what several cameras see counts once. None: 1."""
+    counts = truth.get(keys.NUM_CAMERAS_RAW)
+    return None if counts is None else 1.0 / tf.cast(tf.maximum(counts, 1), tf.float64)
 
 
 def _with_depth(truth: Maps, prediction: Maps) -> tuple[tf.Tensor, ...]:

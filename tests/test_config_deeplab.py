@@ -9,6 +9,8 @@ TINY = shared.ROOT / "configs/tiny"
 PANOPTIC = TINY / "panoptic_deeplab_synthetic.textproto"
 V3 = TINY / "deeplab_v3_synthetic.textproto"
 PLUS = TINY / "deeplab_v3_plus_synthetic.textproto"
+VIP = TINY / "vip_deeplab_synthetic.textproto"
+MOTION = TINY / "motion_deeplab_synthetic.textproto"
 DEEPER = TINY / "deeper_lab_synthetic.textproto"
 RECURSIVE = TINY / "recursive_feature_pyramid_synthetic.textproto"
 
@@ -60,6 +62,32 @@ def problem(path, override):
             "low_level.feature_key",
             "finer than",
         ),
+        (
+            MOTION,
+            "train_dataset_options { use_two_frames: false }",
+            "train_dataset_options.use_two_frames",
+            "expected true",
+        ),
+        (MOTION, "train_dataset_options { use_next_frame: true }", "use_next_frame", "takes use_two_frames"),
+        (
+            MOTION,
+            "model_options { motion_deeplab { instance { enable: false } } }",
+            "instance.enable",
+            "follows instances",
+        ),
+        (
+            MOTION,
+            "model_options { motion_deeplab { motion_head { output_channels: 1 } } }",
+            "motion_head",
+            "expected 2, got 1",
+        ),
+        (
+            MOTION,
+            "model_options { motion_deeplab { instance { next_regression_head {} } } }",
+            "next_regression_head",
+            "vip",
+        ),
+        (MOTION, "trainer_options { loss_options { next_regression_loss {} } }", "next_regression_loss", "motion_loss"),
         (RECURSIVE, "model_options { backbone { rfp_channels: 6 } }", "backbone.rfp_channels", "a multiple of 4"),
         (RECURSIVE, "model_options { backbone { rfp_steps: 1 } }", "backbone.rfp_channels", "without rfp_steps"),
         (RECURSIVE, "model_options { backbone { rfp_steps: 0 } }", "backbone.rfp_steps", "> 0"),
@@ -74,6 +102,19 @@ def problem(path, override):
                 ("semantic_head { output_channels: 8 }", "semantic_head.output_channels", "9, the classes of"),
                 ("low_level { channels_project: 8 }", "low_level[0].feature_key", "for example 'res2'"),
                 ("instance { center_head { max_value_after_activation: 3 } }", "max_value_after_activation", "depth"),
+            )
+        ),
+        (VIP, "train_dataset_options { use_next_frame: false }", "use_next_frame", "true: vip_deeplab takes a frame"),
+        (VIP, "eval_dataset_options { use_two_frames: true }", "use_two_frames", "takes use_next_frame"),
+        (VIP, "trainer_options { loss_options { motion_loss {} } }", "loss_options.motion_loss", "depth_loss"),
+        *(
+            (VIP, "model_options { vip_deeplab { " + text + " } }", field, expected)
+            for text, field, expected in (
+                ("instance { enable: false }", "instance.enable", "follows instances"),
+                ("instance { next_regression_head { output_channels: 1 } }", "next_regression_head", "2, got 1"),
+                ("depth_head { output_channels: 2 }", "depth_head.output_channels", "expected 1, got 2"),
+                ("depth_head { max_value_after_activation: 0 }", "max_value_after_activation", "metres, got 0"),
+                ("semantic_head { output_channels: 8 }", "semantic_head.output_channels", "9, the classes of"),
             )
         ),
     ],
@@ -96,6 +137,8 @@ def test_the_training_crop_decides_the_pooling_window():
     decoder = loaded.model_options.decoder
     override = loaded.model_options.panoptic_deeplab.instance.instance_decoder_override
     assert list(decoder.aspp_pool_size) == list(override.aspp_pool_size) == [3, 5]  # 65x129 at stride 32
+    override = config.load(VIP).model_options.vip_deeplab.instance.instance_decoder_override
+    assert list(override.aspp_pool_size) == [3, 5]
     given = config.load(PANOPTIC, ["model_options { decoder { aspp_pool_size: [7, 8] } }"]).model_options.decoder
     assert list(given.aspp_pool_size) == [7, 8]
     single = config.load(PANOPTIC, ["model_options { decoder { aspp_use_only_1x1_proj_conv: true } }"])
@@ -112,3 +155,14 @@ def test_which_architecture_it_is():
     options.panoptic_deeplab.instance.enable = False
     name = architectures.name_of(options)
     assert architectures.ARCHITECTURES[name].targets == ("semantic",)
+
+
+def test_depth_is_learnt_and_scored_with_its_head_alone():
+    options = config.load(VIP).model_options
+    row = architectures.ARCHITECTURES[architectures.name_of(options)]
+    assert row.targets == ("semantic", "centers", "next_offsets", "depth")
+    assert {"panoptic", "video_panoptic", "depth_video_panoptic", "depth"} <= {*row.tasks}
+    options.vip_deeplab.ClearField("depth_head")
+    row = architectures.ARCHITECTURES[architectures.name_of(options)]
+    assert row.targets == ("semantic", "centers", "next_offsets")
+    assert row.tasks == ("panoptic", "semantic", "video_panoptic", "next_frame_panoptic")

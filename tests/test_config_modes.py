@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from deeplab2_kmax import config
+from deeplab2_kmax import architectures, config
 from deeplab2_kmax.backbones import BACKBONES
 from tests import shared
 
@@ -111,12 +111,10 @@ def test_unknown_mode_is_refused(data):
         config.check(load(data), "evaluate")
 
 
-def test_architecture_that_is_not_available_is_refused(data):
+def test_architecture_that_is_not_available_is_refused(data, monkeypatch):
     loaded = load(data)
-    loaded.model_options.backbone.name = "resnet50"
-    loaded.model_options.motion_deeplab.SetInParent()
-    loaded.model_options.decoder.atrous_rates[:] = [6, 12, 18]
-    with pytest.raises(config.ConfigError, match="motion_deeplab.*not available"):
+    monkeypatch.delitem(architectures.ARCHITECTURES, "kmax_deeplab")
+    with pytest.raises(config.ConfigError, match="max_deeplab.*not available"):
         config.check(loaded, "train")
 
 

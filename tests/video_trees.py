@@ -184,6 +184,7 @@ def _clips(root, videos, images, masks, save_mask):
 
 WOD_CAMERAS = ("front", "panorama")
 WOD_SIZES = {"front": (2, 3), "panorama": (1, 4)}
+WOD_NUM_CAMERAS = [[1, 2, 2, 1]]  # of a panorama
 
 
 def wod_label(camera, t):
@@ -199,7 +200,7 @@ def wod_depth(camera, t):
 
 
 def wod_pvps(root, split="val", sequences=("s1", "s2"), num_frames=3, cameras=WOD_CAMERAS, *, labels=True):
-    """Frames 1000, 1001, ..."""
+    """Frames 1000, 1001, ...."""
     for name in sequences:
         for camera in cameras:
             for t in range(num_frames):
@@ -209,6 +210,8 @@ def wod_pvps(root, split="val", sequences=("s1", "s2"), num_frames=3, cameras=WO
                     ids = np.array(wod_label(camera, t))
                     converters.save(root / "panoptic_maps" / f"{place}.png", channels(ids // 100000, ids % 100000))
                     converters.save16(root / "depth" / f"{place}.png", wod_depth(camera, t))
+                    if camera == "panorama":
+                        converters.save(root / "num_cameras" / f"{place}.png", WOD_NUM_CAMERAS)
 
 
 def _wod_pvps(root):

@@ -26,7 +26,10 @@ from trainer import inference, raw_predictions, summaries, training, video_infer
 TENSORBOARD_SAMPLES = 4
 _TENSORBOARD_PICTURES = ("image", "panoptic_", "semantic_prediction", "center_", "depth_", "clusters_")
 # Ground truth that is padded to the largest image of a batch.
-_RAW = (keys.PANOPTIC_RAW, keys.SEMANTIC_RAW, keys.NEXT_PANOPTIC_RAW, keys.DEPTH_RAW, keys.NORMALS_RAW)
+_RAW = (
+    *(keys.PANOPTIC_RAW, keys.SEMANTIC_RAW, keys.NEXT_PANOPTIC_RAW),
+    *(keys.DEPTH_RAW, keys.NORMALS_RAW, keys.NUM_CAMERAS_RAW),
+)
 
 Sample = Mapping[str, tf.Tensor]  # one image and its targets, keys of data/targets/keys.py, [1, ...] each
 Maps = Mapping[str, tf.Tensor]  # predictions by DeepLab2's names, [1, H, W, ...] each

@@ -26,7 +26,7 @@ NEAREST = (  # how maps come back to raw size
 BILINEAR = ("depth_pred", "normals_pred")
 _ON_HOST = (  # beside strings
     *(keys.SIZE_RAW, keys.SIZE_RESIZED, keys.RESIZED_IMAGE, keys.SEMANTIC_RAW, keys.PANOPTIC_RAW, keys.IS_CROWD_RAW),
-    *(keys.NEXT_PANOPTIC_RAW, keys.DEPTH_RAW, keys.NORMALS_RAW),
+    *(keys.NEXT_PANOPTIC_RAW, keys.DEPTH_RAW, keys.NORMALS_RAW, keys.NUM_CAMERAS_RAW),
 )
 
 

@@ -1,9 +1,13 @@
-"""Predicts pictures: overlays, COCO panoptic PNGs and one COCO panoptic JSON.
+"""Predicts pictures and videos: overlays, COCO panoptic PNGs and one COCO panoptic JSON, and more for videos.
 
 python trainer/predict.py --model=exported --input=photos --output=predictions
 python trainer/predict.py --config_file=X.textproto --checkpoint_path=runs/X --input='clip/*.png' --output=predictions
 
 The output folder holds overlay/<name>.png, panoptic/<name>.png and panoptic.json, which evaluation/evaluate.py reads.
+
+python trainer/predict.py --video --model=exported --input=clips --output=predictions
+
+takes every folder of frames as a video: ids are those of tracks, see docs/video.md. Models of video always do.
 """
 
 from __future__ import annotations
@@ -40,6 +44,21 @@ _INPUT = flags.DEFINE_multi_string(
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
 _NAMES = flags.DEFINE_bool("names", True, "Write class names into the overlays.")
 _ALPHA = flags.DEFINE_float("alpha", 0.6, "Weight of the colours in the overlays.", lower_bound=0, upper_bound=1)
+_VIDEO = flags.DEFINE_bool(
+    "video", None, "Every folder of frames is a video, with tracks. Default: if the model is one of videos."
+)
+_FORMATS = flags.DEFINE_list(
+    "formats", None, "Of videos: any of coco, step, dvps. Default: coco and step, dvps too where there is depth."
+)
+_ANIMATION = flags.DEFINE_enum(
+    "animation", "gif", ["gif", "apng", "mp4", "none"], "Of videos: the overlays as a moving picture (mp4: OpenCV)."
+)
+_FPS = flags.DEFINE_float("fps", 10, "Frames per second of the animation.", lower_bound=0.1, upper_bound=50)
+_SIDE = flags.DEFINE_integer("animation_side", 640, "Longer side of the animation, in pixels.", lower_bound=16)
+_CAMERA = flags.DEFINE_string(
+    "camera", None, "Of videos with depth: fx,fy,cx,cy in pixels of the frames, to write point clouds (PLY)."
+)
+_OF_VIDEOS = (_FORMATS, _ANIMATION, _FPS, _SIDE, _CAMERA)
 _MEGAPIXELS = flags.DEFINE_float("max_megapixels", 100, "Larger pictures are skipped.", lower_bound=0)
 
 
@@ -124,16 +143,20 @@ def main(argv: list[str]) -> int:
         pictures = find_pictures(_INPUT.value)
         output = pathlib.Path(_OUTPUT.value)
         _refuse_to_overwrite(pictures, output)
-        predictor = _predictor()
+        predictor, is_video = _predictor()
         begin = time.monotonic()
-        done, failed = predict(predictor, pictures, output, alpha=_ALPHA.value, names=_NAMES.value)
+        if is_video:
+            done, failed = _predict_video(predictor, pictures, output)
+        else:
+            done, failed = predict(predictor, pictures, output, alpha=_ALPHA.value, names=_NAMES.value)
     except (ValueError, OSError) as error:
         print(f"predict: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     seconds = time.monotonic() - begin
     speed = f", {seconds / done:.2f} s each" if done else ""
     skipped = f", {failed} skipped" if failed else ""
-    print(f"{done} of {len(pictures)} pictures predicted{skipped}{speed}; results in {output}")
+    what = "frames" if is_video else "pictures"
+    print(f"{done} of {len(pictures)} {what} predicted{skipped}{speed}; results in {output}")
     return 0 if done else 1
 
 
@@ -152,17 +175,52 @@ def _check_flags(argv: list[str]) -> None:
         raise ValueError("--checkpoint_path is missing, the checkpoint for --config_file")
 
 
-def _predictor() -> Any:
+def _predictor() -> tuple[Any, bool]:
+    """A Predictor or a VideoPredictor, and which of them."""
     # TensorFlow loads only once the flags are right.
     from deeplab2_kmax import config as configs
     from deeplab2_kmax.serving.predictor import Predictor
+    from deeplab2_kmax.serving.video import VideoPredictor
 
     limit = int(_MEGAPIXELS.value * 1e6)
+    kind = Predictor if _VIDEO.value is False else VideoPredictor
+    found: Any
     if _MODEL.value:
-        return Predictor(_MODEL.value, dataset=_DATASET.value, pixel_limit=limit)
-    variables = configs.parse_variables(_SET.value)
-    config = configs.load(_CONFIG.value, _OVERRIDE.value, variables=variables)
-    return Predictor.from_config(config, _CHECKPOINT.value, precision=_PRECISION.value, pixel_limit=limit)
+        found = kind(_MODEL.value, dataset=_DATASET.value, pixel_limit=limit)
+    else:
+        variables = configs.parse_variables(_SET.value)
+        config = configs.load(_CONFIG.value, _OVERRIDE.value, variables=variables)
+        found = kind.from_config(config, _CHECKPOINT.value, precision=_PRECISION.value, pixel_limit=limit)
+    if _VIDEO.value is None and found.pictures is not None:
+        found = found.pictures
+    is_video = isinstance(found, VideoPredictor)
+    given = [flag.name for flag in _OF_VIDEOS if flag.present]
+    if given and not is_video:
+        raise ValueError(f"--{given[0]} is for videos: add --video, or leave it out")
+    return found, is_video
+
+
+def _predict_video(predictor: Any, pictures: dict[str, pathlib.Path], output: pathlib.Path) -> tuple[int, int]:
+    from deeplab2_kmax.serving import point_cloud
+    from trainer import video_files
+
+    for name in _FORMATS.value or ():
+        if name not in video_files.FORMATS:
+            raise ValueError(f"--formats: expected any of {', '.join(video_files.FORMATS)}, got {name!r}")
+    options = video_files.Options(
+        formats=_FORMATS.value,
+        animation=None if _ANIMATION.value == "none" else _ANIMATION.value,
+        fps=_FPS.value,
+        animation_side=_SIDE.value,
+        camera=point_cloud.parse_camera(_CAMERA.value) if _CAMERA.value is not None else None,
+        alpha=_ALPHA.value,
+        names=_NAMES.value,
+    )
+    progress = _Progress(len(pictures))
+    with video_files.VideoFiles(output, options) as files:
+        videos = video_files.split(pictures)
+        files.check(videos)
+        return video_files.predict(predictor, videos, files, say=progress.note, done=progress.step)
 
 
 def _refuse_to_overwrite(pictures: dict[str, pathlib.Path], output: pathlib.Path) -> None:

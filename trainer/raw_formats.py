@@ -1,9 +1,10 @@
-"""The formats of raw predictions: DeepLab2's, COCO panoptic, Cityscapes and STEP."""
+"""The formats of raw predictions: DeepLab2's, COCO panoptic, Cityscapes, STEP and DVPS."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +18,7 @@ from deeplab2_kmax.serving import prediction
 
 Maps = Mapping[str, np.ndarray]  # by DeepLab2's names, [H, W]
 DEPTH_SCALE = 256  # stored depth per metre
+_DVPS_NAME = re.compile(r"[^_]+_\d+(_.*)?")
 _SUFFIX = "_leftImg8bit"  # of the images of Cityscapes, but not of their ids
 
 
@@ -173,11 +175,41 @@ class Step(RawFormat):
 
     def write(self, name: pathlib.Path, maps: Maps) -> None:
         """The PNG of a frame."""
-        label = maps["panoptic_pred"]
-        classes = _converted(np.arange(256), labels.class_of(label, self.dataset.label_divisor))
-        _save(
-            self.folder / "step" / name, _three_channels(classes, labels.instance_of(label, self.dataset.label_divisor))
-        )
+        save_step(self.folder / "step" / name, maps["panoptic_pred"], self.dataset.label_divisor)
+
+
+class Dvps(RawFormat):
+    """`dvps/<sequence>_<frame>_{class,instance,depth}.png`, as the scripts of the DVPS data sets read them.
+
+    Images whose names begin with a sequence and a number, as in Cityscapes-DVPS, keep them.
+    """
+
+    def write(self, name: pathlib.Path, maps: Maps) -> None:
+        """The two or three PNGs of a frame."""
+        stem = name.name[: -len(_SUFFIX)] if name.name.endswith(_SUFFIX) else name.name
+        sequence = name.parent.name.replace("_", "-")
+        found = next((text for text in (stem, f"{sequence}_{stem}") if _DVPS_NAME.fullmatch(text)), None)
+        if found is None:
+            raise ValueError(f"{name}: dvps files are called <sequence>_<number of the frame>, found neither.")
+        label, divisor = maps["panoptic_pred"], self.dataset.label_divisor
+        save_dvps(self.folder / "dvps" / found, label, divisor, maps.get("depth_pred"))
+
+
+def save_step(stem: pathlib.Path, panoptic: np.ndarray, label_divisor: int) -> None:
+    """A PNG with class, instance // 256 and instance % 256, as KITTI-STEP's server reads it."""
+    classes = _converted(np.arange(256), labels.class_of(panoptic, label_divisor))
+    _save(stem, _three_channels(classes, labels.instance_of(panoptic, label_divisor)))
+
+
+def save_dvps(stem: pathlib.Path, panoptic: np.ndarray, label_divisor: int, depth: np.ndarray | None) -> None:
+    """`<stem>_class.png` with 8 bits, `<stem>_instance.png` with 16, and depth in 16 bits where there is one."""
+    classes = _converted(np.arange(256), labels.class_of(panoptic, label_divisor))
+    instances = labels.instance_of(panoptic, label_divisor)
+    _check_instances(instances, 65535, "dvps")
+    _save(stem.with_name(f"{stem.name}_class"), classes.astype(np.uint8))
+    _save(stem.with_name(f"{stem.name}_instance"), instances.astype(np.uint16))
+    if depth is not None:
+        _save(stem.with_name(f"{stem.name}_depth"), _depth(depth))
 
 
 class _Instances:
@@ -234,8 +266,8 @@ def _save(stem: pathlib.Path, values: np.ndarray) -> pathlib.Path:
 
 
 def _depth(metres: np.ndarray) -> np.ndarray:
-    """Depth as 16-bit numbers; 0 is unknown."""
-    return np.clip(np.rint(metres * DEPTH_SCALE), 0, 65535).astype(np.uint16)
+    """Depth [H, W] or [H, W, 1] as 16-bit numbers; 0 is unknown."""
+    return np.clip(np.rint(metres.reshape(metres.shape[:2]) * DEPTH_SCALE), 0, 65535).astype(np.uint16)
 
 
 def _two_channels(classes: np.ndarray, instances: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ FORMATS: dict[str, type[RawFormat]] = {
     "coco": raw_formats.CocoPanoptic,
     "cityscapes": raw_formats.Cityscapes,
     "step": raw_formats.Step,
+    "dvps": raw_formats.Dvps,
 }
 
 

@@ -83,19 +83,11 @@ def pictures(
         shown["center_prediction"] = ((1.0 - heat) * shown["image"] + heat * [255, 0, 0]).astype(np.uint8)
     for name, depth in (("depth_prediction", depth_prediction), ("depth_label", depth_label)):
         if depth is not None:
-            shown[name] = _brighter_when_near(depth)
+            shown[name] = visualize.depth_picture(depth)
     size = (shown["image"].shape[0], shown["image"].shape[1])
     for index, assignment in enumerate(clusters):
         shown[f"clusters_{index}"] = visualize.resize_nearest(visualize.cluster_colors(assignment), size)
     return shown
-
-
-def _brighter_when_near(depth: np.ndarray) -> np.ndarray:
-    """Depth in metres [H, W], 0 unknown -> grey [H, W, 3] uint8, in proportion to 1 / depth."""
-    known = depth > 0
-    nearest = np.percentile(depth[known], 2) if known.any() else 1.0
-    grey = np.where(known, 255.0 * np.minimum(nearest / np.where(known, depth, 1.0), 1.0), 0.0)
-    return np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
 
 
 class SamplePictures:

@@ -15,7 +15,7 @@ from absl import logging
 from deeplab2_kmax import registry
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.backbones import recursive
-from deeplab2_kmax.checkpoints import name_maps, report, restore, sources, weight_files
+from deeplab2_kmax.checkpoints import first_layer, name_maps, report, restore, sources, weight_files
 from deeplab2_kmax.layers import activations, norm, squeeze_excite
 
 _SHOWN = 8
@@ -72,6 +72,10 @@ def load_pretrained(backbone: keras.Model, name_or_path: str, *, format: str = "
         said.append(f"Backbone {backbone.name}: {len(values)} variables taken from {path}.")
         said += _fold_normalization(values, sources.of_checkpoint(backbone))
     for variable_path, value in values.items():
+        shape = ours[variable_path].shape
+        if first_layer.is_wider(shape, value.shape):
+            value = first_layer.widen(value, shape[2])
+            said.append(f"Its first layer sees {shape[2]} channels; its weights for those beyond the colours are 0.")
         ours[variable_path].assign(value.astype(np.float32))
     return "\n".join(said)
 
@@ -145,7 +149,7 @@ def _matched(
             problems.append(f"  not in the file: {variable_path} ({name or 'without a known name'}{near})")
             continue
         value = _reordered(variable_path, stored[name], tuple(variable.shape), channels_first=source.channels_first)
-        if value.shape != tuple(variable.shape):
+        if value.shape != tuple(variable.shape) and not first_layer.is_wider(variable.shape, value.shape):
             problems.append(f"  other shape: {variable_path} is {tuple(variable.shape)}, {name} is {value.shape}")
         elif not np.isfinite(value).all():
             problems.append(f"  not finite: {name}")

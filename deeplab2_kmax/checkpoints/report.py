@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import tensorflow as tf
 
 from deeplab2_kmax import registry
+from deeplab2_kmax.checkpoints import first_layer
 from deeplab2_kmax.checkpoints.name_maps import backbones
 
 _SHOWN = 8
@@ -83,6 +84,18 @@ def match(
         unused.discard(name or "")
     report.unused = sorted(unused)
     return report
+
+
+def take_wider(
+    report: Report, ours: Mapping[str, tf.Variable], names: Mapping[str, str | None], stored: Mapping[str, Shape]
+) -> None:
+    """Counts the first layer of a model of images as loaded where ours has more input channels: zeros, then."""
+    for path in list(report.mismatched):
+        shape, there = tuple(ours[path].shape), stored[names[path] or ""]
+        if first_layer.is_wider(shape, there):
+            del report.mismatched[path]
+            report.loaded.append(path)
+            report.reshaped[path] = f"{there} as {shape}, zeros for the channels beyond the colours"
 
 
 def check_complete(report: Report, names: Mapping[str, str | None], stored: Mapping[str, Shape]) -> None:

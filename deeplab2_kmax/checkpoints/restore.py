@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.checkpoints import name_maps
+from deeplab2_kmax.checkpoints import first_layer, name_maps
 from deeplab2_kmax.checkpoints import report as reports
 from deeplab2_kmax.checkpoints.name_maps import backbones, deeplab, kmax_deeplab, max_deeplab
 from deeplab2_kmax.checkpoints.report import Report
@@ -107,8 +107,9 @@ def load_initial(
     optimisers are never restored.
 
     Args:
-        model: the model; its variables are created if need be. Networks of a recursive feature pyramid that the
-            checkpoint does not tell apart all start from the one that it has.
+        model: the model; its variables are created if need be. If it sees more than colours, as Motion-DeepLab, the
+            first layer of a model of images is taken, with zeros for the rest. Networks of a recursive feature pyramid
+            that the checkpoint does not tell apart all start from the one that it has.
         path: checkpoint prefix, or a folder, of which the newest checkpoint is taken.
         restore_semantic_last_layer: False leaves the last layer of the semantic head at its start.
         restore_instance_last_layer: False leaves the last layers of instance and motion heads at their start.
@@ -136,6 +137,7 @@ def load_initial(
             f"{sorted(ours)[:2]} or {[_model_names(ours)[path] or _BACKBONE_NAMES(path) for path in sorted(ours)[:2]]}."
         )
     report = reports.match(ours, names, stored, skip, str(path))
+    reports.take_wider(report, ours, names, stored)
     reports.check_skip(asked, ours, names, stored)
     if not allow_partial_backbone:
         _check_backbone(model, report)
@@ -197,8 +199,12 @@ def _is_backbone(model: Any) -> bool:
     return not hasattr(model, "backbone")
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
-    """The checkpoint's reader, and the shape by name of every variable of the model in it."""
+def open_checkpoint(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """The reader of a checkpoint, and its prefix; of a folder the newest one.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
     prefix = os.fspath(path)
     if os.path.isdir(prefix):
         newest = tf.train.latest_checkpoint(prefix)
@@ -211,9 +217,14 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
             "or a folder with a file named 'checkpoint'."
         )
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        return tf.train.load_checkpoint(prefix), prefix
     except _DAMAGE as error:
         raise ValueError(f"{prefix} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Shape]]:
+    """The checkpoint's reader, and the shape by name of every variable of the model in it."""
+    reader, _ = open_checkpoint(path)
     stored = {}
     for key, shape in reader.get_variable_to_shape_map().items():
         name = key.removesuffix(_SUFFIX)
@@ -271,11 +282,15 @@ def _values(
     ours: Mapping[str, tf.Variable], names: Mapping[str, str | None], reader: Any, report: Report
 ) -> dict[str, np.ndarray]:
     try:
-        return {
-            path: np.reshape(reader.get_tensor(f"{names[path]}{_SUFFIX}"), ours[path].shape) for path in report.loaded
-        }
+        stored = {path: reader.get_tensor(f"{names[path]}{_SUFFIX}") for path in report.loaded}
     except _DAMAGE as error:
         raise ValueError(f"{report.source} is damaged: {str(error).splitlines()[0]}") from error
+    return {path: _fitted(value, tuple(ours[path].shape)) for path, value in stored.items()}
+
+
+def _fitted(value: np.ndarray, shape: Shape) -> np.ndarray:
+    wider = first_layer.is_wider(shape, value.shape)
+    return first_layer.widen(value, shape[2]) if wider else np.reshape(value, shape)
 
 
 def _assign(ours: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]) -> None:

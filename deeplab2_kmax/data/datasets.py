@@ -48,6 +48,7 @@ class Dataset:
     has_depth: bool = False
     ignore_depth: int = 0  # stored depth value that means "no depth"
     camera_names: tuple[str, ...] = ()
+    has_panoramas: bool = False  # records may say how many cameras see a pixel
     empty_shards: bool = False  # the converter may write shards without records
     split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)  # examples
 
@@ -217,7 +218,7 @@ def _from_rows(
     )
 
 
-_WOD: dict[str, Any] = {"ignore_label": 0, "label_divisor": 100000, "is_video": True}
+_WOD: dict[str, Any] = {"ignore_label": 0, "label_divisor": 100000, "is_video": True, "has_panoramas": True}
 _WOD_SIZES = {"train": 70000, "val": 10000, "test": 20000}  # placeholders, as in DeepLab2
 _VIPSEG: dict[str, Any] = {"ignore_label": 0, "is_video": True}
 

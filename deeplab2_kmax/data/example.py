@@ -29,6 +29,7 @@ NEXT_IMAGE = "next_image/encoded"
 NEXT_LABEL = "next_image/segmentation/class/encoded"
 DEPTH = "image/depth/encoded"
 DEPTH_FORMAT = "image/depth/format"
+NUM_CAMERAS = "image/num_cameras/encoded"
 NORMALS = "image/normals/encoded"
 NORMALS_FORMAT = "image/normals/format"
 SOURCE = "image/source"
@@ -57,6 +58,7 @@ def encode_example(
     next_image: bytes | None = None,
     next_label: np.ndarray | None = None,
     depth: np.ndarray | None = None,
+    num_cameras: np.ndarray | None = None,
     normals: np.ndarray | None = None,
     class_png: bytes | None = None,
     source: str | None = None,
@@ -72,6 +74,7 @@ def encode_example(
         sequence_id, frame_id: of a video frame.
         prev_image, prev_label, next_image, next_label: neighbouring frames, of the same size.
         depth: [H, W] metres * 256, 0 = no depth.
+        num_cameras: [H, W] of a panorama, how many cameras see the pixel.
         normals: [H, W, 3] unit vectors of surfaces, (0, 0, 0) = no normal; see `pack_normals`.
         class_png: instead of `label`, a PNG of one channel with the class of every pixel, stored as it is.
         source: where the label comes from, where no human made it.
@@ -101,7 +104,8 @@ def encode_example(
                 raise ValueError(
                     f"{filename}: {key} is {_SIZE.format(*frame_size)} but the image is {_SIZE.format(*size)}"
                 )
-    for key, values in ((LABEL, label), (PREV_LABEL, prev_label), (NEXT_LABEL, next_label), (DEPTH, depth)):
+    maps = {LABEL: label, PREV_LABEL: prev_label, NEXT_LABEL: next_label, DEPTH: depth, NUM_CAMERAS: num_cameras}
+    for key, values in maps.items():
         if values is not None:
             features[key] = _encode_map(values, size, label_format, f"{filename}: {key}")
             features[format_key(key)] = label_format.encode()
@@ -124,6 +128,7 @@ class Camera(NamedTuple):
     next_image: bytes | None = None
     next_label: np.ndarray | None = None
     depth: np.ndarray | None = None
+    num_cameras: np.ndarray | None = None
 
 
 def encode_cameras(
@@ -156,7 +161,13 @@ def encode_cameras(
             if next_size != size:
                 found = f"{_SIZE.format(*next_size)} but the image is {_SIZE.format(*size)}"
                 raise ValueError(f"{where}: {NEXT_IMAGE} is {found}")
-        for key, values in ((LABEL, camera.label), (NEXT_LABEL, camera.next_label), (DEPTH, camera.depth)):
+        maps = {
+            LABEL: camera.label,
+            NEXT_LABEL: camera.next_label,
+            DEPTH: camera.depth,
+            NUM_CAMERAS: camera.num_cameras,
+        }
+        for key, values in maps.items():
             if values is not None:
                 features[camera_key(key, name)] = _encode_map(values, size, label_format, f"{where}: {key}")
                 features[format_key(key)] = label_format.encode()

@@ -57,6 +57,11 @@ class Plan(NamedTuple):
         """Whether records must hold surface normals."""
         return self.has_labels and "normals" in self.targets
 
+    @property
+    def reads_num_cameras(self) -> bool:
+        """Whether an evaluation reads how many cameras see a pixel."""
+        return self.has_labels and self.dataset.has_panoramas
+
 
 def make(
     options: dataset_pb2.DatasetOptions,

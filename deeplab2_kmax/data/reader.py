@@ -71,6 +71,7 @@ class Reader:
             next_frame=plan.frame == "next",
             depth=plan.reads_depth,
             normals=plan.reads_normals,
+            num_cameras=self._video and plan.reads_num_cameras,
             label_divisor=self._classes.divisor(part) if self._classes else plan.dataset.label_divisor,
             cameras=plan.cameras,
             camera=camera,
@@ -151,7 +152,15 @@ class Reader:
         """Numbers of the records that cannot be read."""
         stats = [tf.io.gfile.stat(path) for index in self._indices for path in index.files]
         plan = self._plan
-        flags = (plan.cameras, plan.has_labels, plan.frame, plan.reads_depth, plan.reads_normals, self._video)
+        flags = (
+            plan.cameras,
+            plan.has_labels,
+            plan.frame,
+            plan.reads_depth,
+            plan.reads_normals,
+            plan.reads_num_cameras,
+            self._video,
+        )
         files = tuple(path for index in self._indices for path in index.files)
         return _corrupt(files, tuple((stat.length, stat.mtime_nsec) for stat in stats), flags, _Hidden(self))
 

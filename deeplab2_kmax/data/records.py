@@ -44,7 +44,7 @@ Tensors = TypeVar("Tensors")  # a tensor or a structure of tensors
 
 
 # Features that each camera of a record with several has for itself, under the key `<key>/<camera>`.
-_PER_CAMERA = (IMAGE, NEXT_IMAGE, HEIGHT, WIDTH, LABEL, NEXT_LABEL, DEPTH)
+_PER_CAMERA = (IMAGE, NEXT_IMAGE, HEIGHT, WIDTH, LABEL, NEXT_LABEL, DEPTH, example.NUM_CAMERAS)
 
 
 def parse_example(
@@ -57,6 +57,7 @@ def parse_example(
     next_frame: bool = False,
     depth: bool = False,
     normals: bool = False,
+    num_cameras: bool = False,
     label_divisor: tf.Tensor | int = 1,
     cameras: Sequence[str] = (),
     camera: tf.Tensor | int = 0,
@@ -68,13 +69,14 @@ def parse_example(
         source: where it comes from, for error messages.
         label, video, prev_frame, next_frame, depth, normals: what to read besides the image. Labels of other frames
             are read when both the frame and `label` are asked for.
+        num_cameras: how many cameras see each pixel, which records may lack.
         label_divisor: what a label stored as a PNG of classes is multiplied with.
         cameras, camera: names of the cameras of a record with several, and the index of the one to read.
 
     Returns:
         image [H, W, 3] uint8, image_name, height, width (int32 scalars) and, as asked for: label [H, W, 1] int32,
         sequence_id, frame_id, prev_image, prev_label, next_image, next_label, depth [H, W, 1] int32 (metres * 256),
-        normals [H, W, 3] float32 (0, 0, 0 where there is none).
+        normals [H, W, 3] float32 (0, 0, 0 where there is none), num_cameras [H, W, 1] int32 (1 where it is not known).
 
     Raises:
         InvalidArgumentError: a missing feature, a broken image, or a size that differs from what the example says.
@@ -98,10 +100,11 @@ def parse_example(
         maps["normals"] = NORMALS
 
     required = [*images.values(), *maps.values(), *strings.values()]
+    stored = [*maps.values(), *([example.NUM_CAMERAS] if num_cameras else [])]
     # Defaults, so that a missing feature is reported below with its source.
     features = {
-        **{key: tf.io.FixedLenFeature([], tf.string, default_value="") for key in required},
-        **{example.format_key(key): tf.io.FixedLenFeature([], tf.string, default_value=RAW) for key in maps.values()},
+        **{key: tf.io.FixedLenFeature([], tf.string, default_value="") for key in {*required, *stored}},
+        **{example.format_key(key): tf.io.FixedLenFeature([], tf.string, default_value=RAW) for key in stored},
         HEIGHT: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         WIDTH: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
     }
@@ -116,14 +119,24 @@ def parse_example(
     ]
     height, width = tf.cast(parsed[HEIGHT], tf.int32), tf.cast(parsed[WIDTH], tf.int32)
     checks.append(tf.debugging.Assert(tf.minimum(height, width) > 0, [source, name, f"{HEIGHT} or {WIDTH} is missing"]))
+
+    def decode_map(feature: str) -> tf.Tensor:
+        scale = tf.convert_to_tensor(label_divisor, tf.int32)
+        map_format = parsed[example.format_key(feature)]
+        return _decode_map(parsed[feature], map_format, height, width, source, name, feature, scale)
+
     with tf.control_dependencies([check for check in checks if check is not None]):
         sample = {key: tf.identity(parsed[feature]) for key, feature in strings.items()}
         for key, feature in images.items():
             sample[key] = _decode_image(parsed[feature], height, width, source, name, feature)
         for key, feature in maps.items():
-            map_format = parsed[example.format_key(feature)]
-            scale = tf.convert_to_tensor(label_divisor, tf.int32)
-            sample[key] = _decode_map(parsed[feature], map_format, height, width, source, name, feature, scale)
+            sample[key] = decode_map(feature)
+        if num_cameras:
+            sample["num_cameras"] = tf.cond(
+                tf.strings.length(parsed[example.NUM_CAMERAS]) > 0,
+                lambda: decode_map(example.NUM_CAMERAS),
+                lambda: tf.ones([height, width, 1], tf.int32),
+            )
     if normals:
         sample["normals"] = _unpack_normals(sample["normals"])
     return {**sample, "height": height, "width": width}

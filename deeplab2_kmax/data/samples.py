@@ -211,6 +211,8 @@ def _raw(record: Tensors, plan: Plan) -> Tensors:
         raw[keys.DEPTH_RAW] = depth.metres(record["depth"])
     if plan.reads_normals:
         raw[keys.NORMALS_RAW] = record["normals"]
+    if plan.reads_num_cameras:
+        raw[keys.NUM_CAMERAS_RAW] = record["num_cameras"][..., 0]
     return raw
 
 

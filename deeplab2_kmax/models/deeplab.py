@@ -20,7 +20,7 @@ Size = tuple[Any, Any]
 Maps = Mapping[str, tf.Tensor]  # [B, h, w, C] by the names of DeepLabOutput's fields
 # (maps, size): heat map and offsets have that size; classes are told by `semantic_probs` where there are such, else by
 # `semantic_logits`, on any grid.
-Postprocess = Callable[[Maps, Size], Union[structures.CenterMaps, structures.SemanticMaps]]
+Postprocess = Callable[[Maps, Size], Union[structures.CenterMaps, structures.PairMaps, structures.SemanticMaps]]
 
 LOGITS, PROBABILITIES = "semantic_logits", "semantic_probs"
 HEATMAP, OFFSETS = "center_heatmap", "offset_map"

@@ -56,6 +56,7 @@ class MotionDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
     """
 
     channels: ClassVar[int] = 7
+    postprocess: Any
 
     def __init__(self, *, motion_head: keras.layers.Layer, name: str = "motion_deeplab", **parts: Any):
         """Keeps its parts.
@@ -111,8 +112,8 @@ class MotionDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
         following = state._replace(seen=tf.constant(True), frame=frame)
         if output.maps is None:  # without label maps there are no instances to follow
             return output, following
-        tracked = self.postprocess.track(output.maps.panoptic, output.frame_offset_map, state.tracks)
-        maps = output.maps._replace(panoptic=tracked.panoptic)
-        return output._replace(maps=maps), following._replace(
+        maps: Any = output.maps
+        tracked = self.postprocess.track(maps.panoptic, output.frame_offset_map, state.tracks)
+        return output._replace(maps=maps._replace(panoptic=tracked.panoptic)), following._replace(
             heatmap=tracked.heatmap[..., tf.newaxis], tracks=tracked.tracks
         )

@@ -19,7 +19,6 @@ from deeplab2_kmax.heads import depth
 from deeplab2_kmax.layers import shapes
 from deeplab2_kmax.models import building, deeplab, panoptic_deeplab, video
 from deeplab2_kmax.models import passes as multiple
-from deeplab2_kmax.postprocess import stitching
 from deeplab2_kmax.protos import model_pb2
 
 PLAIN = (multiple.Pass(),)
@@ -86,6 +85,7 @@ class ViPDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
 
     channels: ClassVar[int] = 6
     delay: ClassVar[int] = 1
+    postprocess: Any  # a two_frames.TwoFrames, or None
 
     def __init__(
         self,
@@ -171,8 +171,9 @@ class ViPDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
         if self.postprocess is None:
             return deeplab.finish(state.maps, (height, width))
         output = deeplab.finish(state.maps, (height, width), self.postprocess.alone)
-        tracked = self._track(state, output.maps.panoptic, output.maps.panoptic)
-        return output._replace(maps=output.maps._replace(panoptic=tracked.current[tf.newaxis]))
+        maps: Any = output.maps
+        panoptic, _, _ = self.postprocess.track(state.panoptic, maps.panoptic, maps.panoptic, state.given)
+        return output._replace(maps=maps._replace(panoptic=panoptic))
 
     def step_record(self, images: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
         """As `step`, from a frame and the one after it [1, H, W, 6]; the answer is about the first of them.
@@ -287,17 +288,14 @@ class ViPDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
         label = None if self.postprocess is None else self.postprocess.together
         output = self._answer(before, look.maps, look.next_offsets, (height, width), label)
         following = State(tf.constant(True), frame, look.features, look.maps, state.panoptic, state.given)
-        if output.maps is None:
+        maps: Any = output.maps
+        if maps is None:
             return output, following
-        tracked = self._track(state, output.maps.panoptic, output.maps.concat_next_panoptic)
-        current, after = tracked.current[tf.newaxis], tracked.following[tf.newaxis]
-        maps = output.maps._replace(panoptic=current, concat_next_panoptic=after)
-        return output._replace(maps=maps), following._replace(panoptic=after, given=tracked.given)
-
-    def _track(self, state: State, current: tf.Tensor, following: tf.Tensor) -> stitching.Tracked:
-        return stitching.track(
-            state.panoptic[0], current[0], following[0], state.given, label_divisor=self.classes.label_divisor
+        current, after, given = self.postprocess.track(
+            state.panoptic, maps.panoptic, maps.concat_next_panoptic, state.given
         )
+        maps = maps._replace(panoptic=current, concat_next_panoptic=after)
+        return output._replace(maps=maps), following._replace(panoptic=after, given=given)
 
 
 def _frames(images: tf.Tensor) -> tf.Tensor:

@@ -19,8 +19,12 @@ from deeplab2_kmax.structures import CenterMaps, MaskClasses, SemanticMaps
 
 # Distances held at a time, in numbers: a few megabytes, which processor caches still hold.
 BLOCK_NUMBERS = 500_000
+# Cells along each side of the plane, at most: for each of them the centres are found that may be near.
+MOST_CELLS = 48
 # Blocks in flight at a time (in a graph), because the steps of a block use one core each.
 PARALLEL_BLOCKS = 2
+_NOWHERE = 1e15  # its square is still a number
+_FARTHEST = 1e6  # pixels from the origin to a vote; those beyond are nonsense
 
 
 class Rules(NamedTuple):
@@ -101,8 +105,11 @@ def find_centers(heatmap: tf.Tensor, rules: Rules) -> tf.Tensor:
     """The heat map [B, H, W, 1] where it is above the threshold and highest in its neighbourhood, else 0."""
     high = tf.where(heatmap > rules.center_threshold, heatmap, 0.0)
     # The highest of a square is the highest of the rows' highest. Padding of even squares is behind, as in DeepLab2.
-    highest = tf.nn.max_pool2d(high, [rules.nms_kernel, 1], 1, "SAME")
-    highest = tf.nn.max_pool2d(highest, [1, rules.nms_kernel], 1, "SAME")
+    shape = tf.shape(high)
+    # The columns as channels, along which the operation is fast.
+    columns = tf.reshape(high, [shape[0], shape[1], 1, shape[2]])
+    columns = tf.nn.max_pool2d(columns, [rules.nms_kernel, 1], 1, "SAME")
+    highest = tf.nn.max_pool2d(tf.reshape(columns, shape), [1, rules.nms_kernel], 1, "SAME")
     return tf.where(high == highest, high, 0.0)
 
 
@@ -130,6 +137,7 @@ def group(centers: tf.Tensor, offsets: tf.Tensor, is_thing: tf.Tensor, *, rules:
     def assign() -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.cast(tf.where(is_thing), tf.int32)  # [P, 2]
         votes = tf.cast(pixels, tf.float32) + tf.gather_nd(offsets, pixels)
+        votes = tf.clip_by_value(votes, -_FARTHEST, _FARTHEST)
         nearest = _nearest(votes, tf.cast(points, tf.float32))
         instance = tf.scatter_nd(pixels, nearest + 1, shape)
         return instance, tf.scatter_nd(pixels, tf.gather(heights, nearest), shape)
@@ -159,7 +167,9 @@ def merge(
     votes = tf.math.bincount(flat * num_classes + flat_classes, minlength=count * num_classes)
     votes = tf.reshape(votes, [count, num_classes])
     own_class = tf.argmax(votes, axis=1, output_type=tf.int32)
-    first = tf.math.unsorted_segment_min(tf.range(tf.size(flat)), flat, count)
+    # An instance's first pixel begins a run of equal ones, and there are few of these.
+    runs = tf.concat([[0], tf.cast(tf.where(flat[1:] != flat[:-1])[:, 0], tf.int32) + 1], axis=0)
+    first = tf.math.unsorted_segment_min(runs, tf.gather(flat, runs), count)
     order = tf.argsort(first)
     rank = rank_in_class(tf.gather(own_class, order), tf.gather(tf.range(count) > 0, order), num_classes)
     rank = tf.gather(rank, tf.math.invert_permutation(order))
@@ -171,25 +181,57 @@ def merge(
     large = areas > rules.stuff_area if rules.as_compiled_kernel and rules.stuff_area > 0 else areas >= rules.stuff_area
     stuff = large & ~tf.constant([number in classes.thing_ids for number in range(num_classes)])
     stuff_ids = tf.where(stuff, labels.pack(tf.range(num_classes), 0, classes.label_divisor), void)
-    return tf.where(numbers > 0, tf.gather(ids, numbers), tf.gather(stuff_ids, of_class))
+    table = tf.concat([stuff_ids, ids[1:]], axis=0)
+    return tf.gather(table, tf.where(numbers > 0, numbers + (num_classes - 1), of_class))
 
 
 def _nearest(votes: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
     """The centre [K, 2] nearest to every vote [P, 2], the first of several: [P] int32."""
-    rows = tf.maximum(1, BLOCK_NUMBERS // tf.shape(centers)[0])
+    cells, table = _candidates(votes, centers)
+    # A centre that is none is nearest to nothing.
+    places = tf.gather(tf.concat([centers, [[_NOWHERE, _NOWHERE]]], axis=0), table)
+    center_y, center_x, width = places[..., 0], places[..., 1], tf.shape(table)[1]
+    table = tf.reshape(table, [-1])
+    rows = tf.maximum(1, BLOCK_NUMBERS // width)
     starts = tf.range(0, tf.shape(votes)[0], rows)
-    center_y, center_x = centers[:, 0], centers[:, 1]
 
     def block(start: tf.Tensor) -> tf.Tensor:
         # The last block repeats the last vote, to be as large as the others.
-        some = tf.gather(votes, tf.minimum(start + tf.range(rows), tf.shape(votes)[0] - 1))
+        numbers = tf.minimum(start + tf.range(rows), tf.shape(votes)[0] - 1)
+        some, cell = tf.gather(votes, numbers), tf.gather(cells, numbers)
         # Differences first: squares of coordinates would eat the digits that tell near centres apart.
-        away = tf.math.squared_difference(some[:, :1], center_y) + tf.math.squared_difference(some[:, 1:], center_x)
-        return tf.argmin(away, axis=1, output_type=tf.int32)
+        away = tf.math.squared_difference(some[:, :1], tf.gather(center_y, cell))
+        away += tf.math.squared_difference(some[:, 1:], tf.gather(center_x, cell))
+        return tf.gather(table, cell * width + tf.argmin(away, axis=1, output_type=tf.int32))
 
     parallel = 1 if tf.executing_eagerly() else PARALLEL_BLOCKS
     blocks = tf.map_fn(block, starts, fn_output_signature=tf.int32, parallel_iterations=parallel)
     return tf.reshape(blocks, [-1])[: tf.shape(votes)[0]]
+
+
+def _candidates(votes: tf.Tensor, centers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Divides the plane into cells, and tells which centres can be the nearest of a vote in each.
+
+    Returns:
+        the cell of every vote, [P] int32; and [cells, L] int32, ascending, filled up with K.
+    """
+    count = tf.shape(centers)[0]
+    side = tf.cast(tf.sqrt(tf.cast(BLOCK_NUMBERS // count, tf.float32)), tf.int32)
+    side = tf.clip_by_value(side, 1, MOST_CELLS)
+    low, high = tf.reduce_min(votes, axis=0), tf.reduce_max(votes, axis=0)
+    step = tf.maximum((high - low) / tf.cast(side, tf.float32), 1.0)
+    # The last cell also holds the votes on its far border.
+    cells = tf.clip_by_value(tf.cast((votes - low) / step, tf.int32), 0, side - 1)
+    rows, columns = tf.meshgrid(tf.range(side), tf.range(side), indexing="ij")
+    corners = tf.cast(tf.reshape(tf.stack([rows, columns], axis=-1), [-1, 2]), tf.float32)
+    middles = low + (corners + 0.5) * step
+    away = tf.norm(middles[:, tf.newaxis] - centers, axis=-1)  # [cells, K]
+    # From the middle to a vote it is half a diagonal at most, so the nearest centre of a vote is at most a diagonal
+    # farther from the middle than that nearest to the middle. The rest is for rounding.
+    limit = (tf.reduce_min(away, axis=1, keepdims=True) + tf.norm(step)) * 1.0001 + 0.1
+    near = tf.where(away <= limit)
+    ragged = tf.RaggedTensor.from_value_rowids(tf.cast(near[:, 1], tf.int32), near[:, 0], tf.cast(side * side, tf.int64))
+    return cells[:, 0] * side + cells[:, 1], ragged.to_tensor(default_value=count)
 
 
 def rank_in_class(of_class: tf.Tensor, counts: tf.Tensor, num_classes: int) -> tf.Tensor:

@@ -8,7 +8,7 @@ from a loop over pairs of masks; and a missing flow is simply none.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ class Rules(NamedTuple):
     label_divisor: int
     memory: int = 10  # frames that a track can be away and still be found again
     least_overlap: float = 0.3  # intersection over union; a pair must be above
+    # Behind the label divisor numbers begin anew, past those that are remembered; else running out is an error.
+    reuse_ids: bool = False
 
 
 class Flow(NamedTuple):
@@ -85,20 +87,16 @@ class IoUTracker:
         layers = place[None] if flow is None else _pulled_back(place, len(ids), flow)
         tracks, overlaps = self._overlaps(layers, len(ids))
 
-        new, next_id = np.zeros_like(ids), self._next_id
+        new, numbers, next_id = np.zeros_like(ids), self._numbers(tracks), self._next_id
         for class_id in self.rules.thing_ids:
             (rows,) = np.nonzero(labels.class_of(ids, divisor) == class_id)
             (columns,) = np.nonzero(labels.class_of(tracks, divisor) == class_id)
             found, opened = _match(overlaps[np.ix_(rows, columns)], self.rules.least_overlap)
             new[rows[list(found)]] = tracks[columns[list(found.values())]]
             for row in opened:
-                if next_id >= divisor:
-                    raise ValueError(
-                        f"There are {next_id} tracks, as many as the label divisor: start anew with reset(), or take a "
-                        "larger label divisor."
-                    )
-                new[rows[row]] = labels.pack(class_id, next_id, divisor)
-                next_id += 1
+                number = next(numbers)
+                new[rows[row]] = labels.pack(class_id, number, divisor)
+                next_id = number + 1
 
         # Only now does anything change, so that a frame that cannot be tracked leaves the state as it was.
         self._next_id = next_id
@@ -127,6 +125,23 @@ class IoUTracker:
         with np.load(path, allow_pickle=False) as arrays:
             self.restore(dict(arrays))
 
+    def _numbers(self, tracks: Array) -> Iterator[int]:
+        """The numbers of new tracks; `tracks` are remembered."""
+        divisor, next_id = self.rules.label_divisor, self._next_id
+        taken = {*labels.instance_of(tracks, divisor).tolist()}
+        while True:
+            if next_id >= divisor and self.rules.reuse_ids:
+                next_id = 1
+            if next_id >= divisor or len(taken) >= divisor - 1:
+                raise ValueError(
+                    f"There are {divisor - 1} tracks, more do not fit below the label divisor: start anew with "
+                    "reset(), or take a larger label divisor."
+                )
+            if next_id not in taken:
+                taken.add(next_id)
+                yield next_id
+            next_id += 1
+
     def _overlaps(self, layers: Array, count: int) -> tuple[Array, Array]:
         """All live tracks by their numbers, and [instances, tracks] the overlaps with their last masks."""
         areas = _histogram(layers, np.zeros_like(layers[0]), count, 1)
@@ -148,8 +163,8 @@ class IoUTracker:
         size = self._seen[0].place.shape if self._seen else panoptic.shape
         if size != panoptic.shape:
             raise ValueError(
-                f"Expected a frame {list(size)} as those before, found {list(panoptic.shape)}: call reset() where another "
-                "video begins."
+                f"Expected a frame {list(size)} as those before, found {list(panoptic.shape)}: call reset() where "
+                "another video begins."
             )
         if flow is not None and flow.forward.shape != (*panoptic.shape, 2):
             raise ValueError(f"Expected a flow {[*panoptic.shape, 2]}, found {list(flow.forward.shape)}.")

@@ -6,7 +6,8 @@ keypoints are nearest to those that it expects of its own.
 
 Where the papers leave it open: votes fall into cells of four pixels and their eight neighbours, a keypoint of an
 instance is refined once, distances are counted in sides of the instance's box (the root of its area, but at least the
-discs' radius), and pixels that are farther than `distance_limit` from all instances are void.
+discs' radius), and pixels that are farther than `distance_limit` from all instances are void. PersonLab's limit for
+persons is 0.25 of such a side; pixels at the borders of instances, whose offsets are blends, need a wider one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Rules(NamedTuple):
     """How instances are found."""
 
     radius: float  # of the discs, in pixels
-    distance_limit: float = 0.25
+    distance_limit: float = 1.0
     # Of centres (their threshold is the share of all voters that a perfect instance would have), of merging.
     grouping: center_grouping.Rules = center_grouping.Rules()
 

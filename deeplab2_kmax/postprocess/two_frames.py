@@ -74,6 +74,14 @@ class TwoFrames:
             rules=self.rules,
         )
 
+    def track(
+        self, carried: tf.Tensor, current: tf.Tensor, following: tf.Tensor, given: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`stitching.track` of one video's maps [1, H, W]: both frames with its ids, and the new `given`."""
+        divisor = self.classes.label_divisor
+        tracked = stitching.track(carried[0], current[0], following[0], given, label_divisor=divisor)
+        return tracked.current[tf.newaxis], tracked.following[tf.newaxis], tracked.given
+
 
 def build(options: evaluator_pb2.EvaluatorOptions, classes: MaskClasses) -> TwoFrames:
     """The post-processing that the options ask for."""

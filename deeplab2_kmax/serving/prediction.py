@@ -29,6 +29,7 @@ class Prediction:
     instance_scores: Array  # [H, W] float32, the mask probability
     classes: ClassTable
     depth: Array | None = None  # [H, W] float32, metres, of models that tell it
+    of_video: bool = False  # ids are those of tracks, and so are the colours
 
     @cached_property
     def segments(self) -> list[dict[str, Any]]:
@@ -69,6 +70,7 @@ class Prediction:
             colors=self.classes.colors,
             thing_ids=self.classes.thing_ids,
             label_divisor=self.classes.label_divisor,
+            of_video=self.of_video,
         )
         picture = visualize.overlay(self.image, colored, self.panoptic, alpha=alpha)
         if names:

@@ -97,9 +97,9 @@ class VideoPredictor:
         return self._engine.delay
 
     @property
-    def tracks_by_overlap(self) -> bool:
-        """Whether the model knows nothing of videos."""
-        return isinstance(self._engine, _Tracked)
+    def pictures(self) -> predictor.Predictor | None:
+        """The model of pictures whose instances become tracks; None: it is a model of video."""
+        return self._engine.pictures if isinstance(self._engine, _Tracked) else None
 
     def reset(self) -> None:
         """The next frame is the first one of another video."""
@@ -195,16 +195,18 @@ class _Tracked:
     kind = "tracks by overlap"
 
     def __init__(self, pictures: predictor.Predictor):
-        self._pictures = pictures
+        self.pictures = pictures
         table = pictures.classes
-        self._tracker = iou_tracking.IoUTracker(iou_tracking.Rules(table.thing_ids, table.label_divisor))
+        self._tracker = iou_tracking.IoUTracker(
+            iou_tracking.Rules(table.thing_ids, table.label_divisor, reuse_ids=True)
+        )
 
     def reset(self) -> None:
         self._tracker.reset()
 
     def step(self, image: np.ndarray, about: np.ndarray) -> Prediction:
-        found = self._pictures(image)
-        return dataclasses.replace(found, panoptic=self._tracker(found.panoptic))
+        found = self.pictures(image)
+        return dataclasses.replace(found, panoptic=self._tracker(found.panoptic), of_video=True)
 
     def state(self) -> dict[str, np.ndarray]:
         return self._tracker.state()
@@ -232,11 +234,14 @@ class _Stepping:
 
     def step(self, image: np.ndarray, about: np.ndarray) -> Prediction:
         maps, self._state = self._functions.step(image, self._state)
-        return predictor.to_prediction(about, maps, self._table)
+        return self._prediction(about, maps)
 
     def finish(self, about: np.ndarray) -> Prediction:
         size = (about.shape[0], about.shape[1])
-        return predictor.to_prediction(about, self._functions.finish(size, self._state), self._table)
+        return self._prediction(about, self._functions.finish(size, self._state))
+
+    def _prediction(self, about: np.ndarray, maps: dict[str, tf.Tensor]) -> Prediction:
+        return dataclasses.replace(predictor.to_prediction(about, maps, self._table), of_video=True)
 
     def state(self) -> dict[str, np.ndarray]:
         return {video_network.state_name(index): _stored(part).numpy() for index, part in enumerate(self._state)}

@@ -53,13 +53,13 @@ class VideoNetwork(tf.Module):
             def run(frames: tf.Tensor) -> dict[str, tf.Tensor]:
                 output, new = model.step(frames, tf.nest.pack_sequence_as(spec, parts))
                 after.update(_named(new))
-                return _maps(output)
+                return _maps(output, size)
 
             return {**network.serve(run, data, image[tf.newaxis]), **after}
 
         def finish(raw_size: tf.Tensor, *parts: tf.Tensor) -> dict[str, tf.Tensor]:
             output = model.finish(tf.nest.pack_sequence_as(spec, parts))
-            return network.to_raw_size(_maps(output), data, raw_size)
+            return network.to_raw_size(_maps(output, size), data, raw_size)
 
         def still(image: tf.Tensor) -> dict[str, tf.Tensor]:
             found = step(image, *tf.nest.flatten(model.start(size)))
@@ -117,9 +117,11 @@ class Functions:
         return self._named[name](**inputs, **{state_name(index): part for index, part in enumerate(state)})
 
 
-def _maps(output: Any) -> dict[str, tf.Tensor]:
+def _maps(output: Any, size: tuple[int, int]) -> dict[str, tf.Tensor]:
     named = outputs.deeplab2_outputs(output)
-    return {name: named[name] for name in network.VIDEO_MAPS if name in named}
+    found = {name: named[name] for name in network.VIDEO_MAPS if name in named}
+    # Where a state's parts have any size, so have the maps that come of them, as far as a graph can tell.
+    return {name: tf.ensure_shape(value, [1, *size, *value.shape[3:]]) for name, value in found.items()}
 
 
 def _named(state: video.State) -> dict[str, tf.Tensor]:

@@ -56,6 +56,14 @@ OF_DEEPLAB2 = {
             "semkitti_dvps/vip_deeplab/resnet50_beta_os32",
         )
     },
+    **{
+        name.replace("_os32", ""): name
+        for architecture in ("panoptic_deeplab", "motion_deeplab")
+        for name in (
+            *(f"kitti/{architecture}/resnet50_os32{split}" for split in ("", "_trainval")),
+            f"motchallenge/{architecture}/resnet50_os32",
+        )
+    },
     "ade20k/kmax_deeplab/convnext_large": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32",
     "ade20k/kmax_deeplab/convnext_large_1281": "ade20k/kmax_deeplab/kmax_meta_convnext_large_os32_res1281",
 }
@@ -121,7 +129,7 @@ def test_deeplab2_file_loads(name, tmp_path):
             loaded.model_options.max_deeplab.ClearField("transformer_decoder_drop_path_keep_prob")
     for options in (loaded, expected):
         options.model_options.decoder.ClearField("aspp_pool_size")
-    for architecture in ("panoptic_deeplab", "vip_deeplab"):
+    for architecture in ("panoptic_deeplab", "motion_deeplab", "vip_deeplab"):
         override = getattr(loaded.model_options, architecture).instance.instance_decoder_override
         if override.aspp_pool_size:
             override.ClearField("aspp_pool_size")

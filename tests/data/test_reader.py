@@ -185,6 +185,8 @@ def test_every_camera_of_a_record_is_a_sample(tmp_path, chosen):
     assert batches[0][keys.SEQUENCE_ID].tolist() == [f"5/{cameras[0]}".encode()]
     assert batches[0][keys.FRAME_ID].tolist() == [b"9"]
     assert np.all(batches[3][keys.SEMANTIC_RAW] == names.index(cameras[1]))
+    # These records say nothing of overlaps between cameras.
+    assert batches[3][keys.NUM_CAMERAS_RAW].tolist() == np.ones([1, 20, 30 + names.index(cameras[1])]).tolist()
     options = plain.options_for(tmp_path, cameras_to_use=chosen, crop_size=[17, 25])
     stream = pipeline.build_dataset(options, dataset=MULTICAM, training=True)
     trained = [name for batch in stream.take(3) for name in batch[keys.SAMPLE_ID].numpy().tolist()]

@@ -56,6 +56,20 @@ def test_tracks_of_two_sequences():
     assert joined.result()["evaluation/step/num_tubes"] == 1
 
 
+def test_pixels_of_panoramas_that_two_cameras_see_count_half():
+    truth = {
+        "panoptic_raw": frame(1, 1, 1, 1, 1),
+        "sequence_id": ["a"],
+        "num_cameras_raw": frame(1, 1, 2, 2, 1, label=0),
+    }
+    prediction = {"panoptic_pred": frame(1, 1, 2, 2, 2)}
+    # Both parts of the track weigh 2 of 4, and their IoU with it is 2 / 4. (Unweighted it would be 0.52.)
+    assert scored("step", [(truth, prediction)]).result()["evaluation/step/AQ"] == pytest.approx(0.5)
+    depth = {"depth_raw": np.ones((1, 1, 5)), "depth_pred": np.ones((1, 1, 5))}
+    values = scored("depth_step", [({**truth, **depth}, {**prediction, **depth})]).result()
+    assert values["evaluation/dstq/AQ"] == pytest.approx(0.5)
+
+
 def test_frames_that_are_held_back_are_not_forgotten():
     metrics = metric_set.MetricSet(["step"], DATASET)
     metrics.update_state({"panoptic_raw": frame(1), "sequence_id": ["a"]}, {"panoptic_pred": frame(1)})

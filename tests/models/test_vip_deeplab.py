@@ -32,11 +32,12 @@ vip_deeplab {
 }
 """
 SIZE = (33, 65)
+PLAIN = (passes.Pass(),)
 # Random weights find no centres above the usual threshold.
 RULES = center_grouping.Rules(center_threshold=-1.0, nms_kernel=5, max_centers=8)
 
 
-def build(wanted=(passes.Pass(),), depth=True) -> vip_deeplab.ViPDeepLab:
+def build(wanted=PLAIN, depth=True) -> vip_deeplab.ViPDeepLab:
     options = text_format.Parse(OPTIONS, model_pb2.ModelOptions())
     if not depth:
         options.vip_deeplab.ClearField("depth_head")
@@ -49,7 +50,7 @@ def build(wanted=(passes.Pass(),), depth=True) -> vip_deeplab.ViPDeepLab:
     for head in (made.semantic_head, made.center_head, made.offset_head, made.next_offset_head):
         head.last.kernel.assign(random.normal(size=head.last.kernel.shape))
     images = tf.constant(random.uniform(0, 255, [1, *SIZE, 6]), tf.float32)
-    kept, made.passes, made.postprocess = made.passes, (passes.Pass(),), None
+    kept, made.passes, made.postprocess = made.passes, PLAIN, None
     output = made(images, training=False)
     made.passes, made.postprocess = kept, postprocess
     # All classes are somewhere, and centres too.

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tests import shared
-from tests.parity import deeplab, losses, networks, postprocess, recursive
+from tests.parity import deeplab, losses, motion_deeplab, networks, postprocess, recursive, vip_deeplab
 
 PAGE = shared.ROOT / "docs/parity.md"
 
 _INTRODUCTION = """# Parity with DeepLab2
 
 Every row is a case whose expected values come from DeepLab2: same inputs, and its checkpoint rebuilt under its own
-names and read by `load_deeplab2_checkpoint`. *Error* is the absolute difference of the output that comes nearest to its
+names and read by `load_deeplab2_checkpoint` (`rfp_fusion`: the authors' code, in PyTorch's names). *Error* is the absolute difference of the output that comes nearest to its
 limit, *tolerance* what the case allows there; for labels and assignments both are the share of elements that differ.
 Tolerances are the cases' own and the same in graph, eager mode and XLA (float32). In bfloat16 there is no such limit:
 the column gives the largest root mean square of the differences, in standard deviations of the expected output, which
@@ -85,6 +85,14 @@ def _lines() -> Iterable[str]:
         bfloat16=False,
         xla=False,
     )
+    yield _line(
+        motion_deeplab.NAME,
+        lambda mode: [row for prefix in motion_deeplab.VIDEOS for row in motion_deeplab.measure(prefix, mode)],
+        bfloat16=False,
+        xla=False,
+    )
+    yield _line("vip_deeplab_two_frame", vip_deeplab.measure_two_frames, bfloat16=False, xla=False)
+    yield _line("vip_deeplab_stitching", vip_deeplab.measure_stitching, bfloat16=False, xla=False)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -38,21 +40,20 @@ def measure_stitching(mode: str) -> list[networks.Row]:
     """One row per part and offset, and one for all parts in one batch."""
     manifest, arrays = shared.case("vip_deeplab_stitching")
 
-    def run(parts: tuple[str, ...], offset: int | None) -> tf.Tensor:
-        carried, own = (
-            tf.concat([tf.constant(arrays[f"{part}_{name}_panoptic"]) for part in parts], axis=0)
-            for name in ("concat_next", "next")
-        )
-        return stitching.stitch(carried, own, label_divisor=1000, offset=offset)
-
-    stitch = run if mode == "eager" else tf.function(run, reduce_retracing=True)
     rows = []
     for name, offset in OFFSETS.items():
-        for part in PARTS:
-            spec = manifest["outputs"][f"{part}_{name}"]
-            rows.append(_row(f"{part}_{name}", stitch((part,), offset), arrays[f"{part}_{name}"], spec))
-        whole = np.concatenate([arrays[f"{part}_{name}"] for part in PARTS])
-        rows.append(_row(f"batch_{name}", stitch(PARTS, offset), whole, spec))
+        stitch = functools.partial(stitching.stitch, label_divisor=1000, offset=offset)
+        if mode == "graph":
+            stitch = tf.function(stitch, input_signature=[tf.TensorSpec([None, None, None], tf.int32)] * 2)
+        for parts in (*PARTS, PARTS):
+            carried, own, expected = (
+                np.concatenate([arrays[f"{part}_{what}"] for part in parts])
+                for what in ("concat_next_panoptic", "next_panoptic", name)
+            )
+            spec = manifest["outputs"][f"{parts[0]}_{name}"]
+            rows.append(
+                _row(f"{''.join(parts)}_{name}", stitch(tf.constant(carried), tf.constant(own)), expected, spec)
+            )
     return rows
 
 

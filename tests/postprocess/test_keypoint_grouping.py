@@ -42,9 +42,7 @@ def perfect(label):
 
 
 def options(**changes):
-    # Far from its own instance no pixel has an offset of this one here, so that the limit can be wide.
-    settings = {"nms_kernel": 7, "keypoint_distance_limit": 1.0, **changes}
-    return evaluator_pb2.EvaluatorOptions(**settings)
+    return evaluator_pb2.EvaluatorOptions(**{"nms_kernel": 7, **changes})
 
 
 def run(maps, **changes):

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax import config as configs
-from deeplab2_kmax.models import outputs
+from deeplab2_kmax.models import deeper_lab, outputs
 from deeplab2_kmax.serving import network
-from tests import shared
+from tests import backbone_checks, shared
 
 OVERRIDE = """
 eval_dataset_options { crop_size: [65, 65] min_resize_value: [65, 65] max_resize_value: [65, 65] }
@@ -16,13 +16,19 @@ evaluator_options { add_flipped_images: true }
 MAPS = {
     "panoptic_deeplab": sorted(network.MAPS),
     "deeplab_v3": ["semantic_pred", "semantic_scores"],
+    "deeper_lab": sorted(network.MAPS),
+    "recursive_feature_pyramid": sorted(network.MAPS),
 }
+SLOW = ("deeplab_v3", "deeper_lab", "recursive_feature_pyramid")
 
 
-@pytest.mark.parametrize("name", ["panoptic_deeplab", pytest.param("deeplab_v3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MAPS])
 def test_network_equals_the_model_in_memory(name, picture):
-    config = configs.load(shared.ROOT / f"configs/tiny/{name}_synthetic.textproto", [OVERRIDE])
+    override = OVERRIDE if name != "deeper_lab" else OVERRIDE.replace("add_flipped_images: true", "eval_scales: [1, 2]")
+    config = configs.load(shared.ROOT / f"configs/tiny/{name}_synthetic.textproto", [override])
     model = network.load_model(config, None)
+    if name == "deeper_lab":
+        backbone_checks.randomize(model)  # of logits around 0 the least difference decides what is a keypoint
     served = network.Network(model, config, include_logits=True)
     images = tf.constant(picture[np.newaxis], tf.float32)
     got = tf.function(lambda: network.serve(served, config.eval_dataset_options, images))()
@@ -38,5 +44,6 @@ def test_network_equals_the_model_in_memory(name, picture):
     lean = tf.function(network.Network(model, config))(tf.zeros([1, 65, 65, 3]))
     assert sorted(lean) == MAPS[name]
     sizes = {key: tuple(value.shape[1:3]) for key, value in got.items()}
-    assert sizes.pop("semantic_logits") == (65, 65)
+    # These stay as the network gives them.
+    assert {sizes.pop(key) for key in ("semantic_logits", *deeper_lab.MAPS) if key in sizes} == {(65, 65)}
     assert set(sizes.values()) == {(50, 90)}

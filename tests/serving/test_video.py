@@ -63,7 +63,7 @@ def columns(prediction):
 @pytest.mark.parametrize("delayed", [False, True])
 def test_every_frame_gets_its_own_answer_in_order(exports, delayed):
     predictor = dk.VideoPredictor(exports[delayed].path)
-    assert predictor.delay == int(delayed) and not predictor.tracks_by_overlap
+    assert predictor.delay == int(delayed) and predictor.pictures is None
     for _ in range(2):  # a stream begins anew
         found = list(predictor.stream(frames(6)))
         assert [columns(one)[1] for one in found] == [1, 2, 3, 4, 5, 6]

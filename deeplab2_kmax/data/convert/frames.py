@@ -31,11 +31,12 @@ class Frame(NamedTuple):
     before: Picture | None = None
     after: Picture | None = None
     depth: str | None = None
+    num_cameras: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """What the frame itself is read from."""
-        return tuple(path for path in (self.image, self.label, self.depth) if path is not None)
+        return tuple(path for path in (self.image, self.label, self.depth, self.num_cameras) if path is not None)
 
 
 def sequence(
@@ -81,6 +82,7 @@ def encode(
     *,
     read_label: Read,
     read_depth: Read | None = None,
+    read_num_cameras: Read | None = None,
     read_image: Callable[[str], bytes] = read_image,
     neighbors: bool = False,
     label_format: str = example.RAW,
@@ -91,6 +93,7 @@ def encode(
         frame: whose files are read.
         read_label: path -> [H, W] panoptic ids.
         read_depth: path -> [H, W] metres * 256, of frames with depth.
+        read_num_cameras: path -> [H, W], how many cameras see the pixel, of panoramas.
         read_image: path -> encoded image.
         neighbors: store the frames before and after it, with labels, as well, as far as it names them.
         label_format: one of example.MAP_FORMATS.
@@ -115,4 +118,5 @@ def encode(
         next_image=after[0],
         next_label=after[1],
         depth=read_depth(frame.depth) if read_depth and frame.depth is not None else None,
+        num_cameras=read_num_cameras(frame.num_cameras) if read_num_cameras and frame.num_cameras is not None else None,
     )

@@ -9,9 +9,11 @@ frames as protocol buffers that need its own package to read. --wod_root is a fo
     images/<split>/<sequence>/<camera>/<frame>.jpg (or .png)
     panoptic_maps/<split>/<sequence>/<camera>/<frame>.png
     depth/<split>/<sequence>/<camera>/<frame>.png
+    num_cameras/<split>/<sequence>/<camera>/<frame>.png
 
 A map's red channel is the class, green * 256 + blue the instance, which is the same in all frames and cameras of a
-sequence; depth has 16 bits, metres * 256, 0 where there is none. A sequence holds labelled frames in a row: in the
+sequence; depth has 16 bits, metres * 256, 0 where there is none; num_cameras, which
+panoramas alone may have, says how many cameras see a pixel, of which STQ counts it once. A sequence holds labelled frames in a row: in the
 order of their names one follows the other. Splits whose name contains `test` have no labels and no depth.
 
 With `_multicam` a record is a moment seen by all --cameras, otherwise a frame of one camera, whose video is called
@@ -87,15 +89,21 @@ def _frames(root: pathlib.Path, split: str, name: str, camera: str, depth_video:
         f"{name}_{camera}", images, [beside("panoptic_maps", image) for image in images] if labelled else None
     )
     found = [frame._replace(frame_id=image.stem, before=None) for frame, image in zip(found, images)]
+    if labelled and (root / "num_cameras" / split / name / camera).is_dir():
+        found = [
+            frame._replace(num_cameras=_there(beside("num_cameras", image))) for frame, image in zip(found, images)
+        ]
     if not depth_video:
         return [frame._replace(after=None) for frame in found]
     if labelled:
-        depths = [beside("depth", image) for image in images]
-        for depth in depths:
-            if not depth.is_file():
-                raise ValueError(f"{depth} is missing.")
-        found = [frame._replace(depth=str(depth)) for frame, depth in zip(found, depths)]
+        found = [frame._replace(depth=_there(beside("depth", image))) for frame, image in zip(found, images)]
     return found[:-1]
+
+
+def _there(path: pathlib.Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing.")
+    return str(path)
 
 
 def moments(name: str, cameras: Sequence[str], clips: Sequence[Sequence[frames.Frame]]) -> list[Moment]:
@@ -119,12 +127,25 @@ def read_label(path: str) -> np.ndarray:
     return panoptic_png.read(path, label_divisor=LABEL_DIVISOR, num_classes=NUM_CLASSES, ignore_label=IGNORE_LABEL)
 
 
+def read_num_cameras(path: str) -> np.ndarray:
+    """Reads in how many cameras each pixel of a panorama is seen: [H, W] int32, 1 or more."""
+    counts = files.read_map(path, channels=1).astype(np.int32)
+    if not 1 <= counts.min() <= counts.max() < len(CAMERAS):
+        raise ValueError(f"{path}: expected 1 to {len(CAMERAS) - 1} cameras, found {counts.min()} to {counts.max()}")
+    return counts
+
+
 def encode(item: frames.Frame | Moment, *, dataset: str, label_format: str) -> bytes:
     """Reads a frame of one camera or, for a data set of several, a moment, and serialises it."""
     assert dataset.endswith("_multicam") == isinstance(item, Moment)
     if isinstance(item, frames.Frame):
         return frames.encode(
-            item, read_label=read_label, read_depth=files.read_integers, neighbors=True, label_format=label_format
+            item,
+            read_label=read_label,
+            read_depth=files.read_integers,
+            read_num_cameras=read_num_cameras,
+            neighbors=True,
+            label_format=label_format,
         )
     return example.encode_cameras(
         {name: _camera(frame) for name, frame in item.cameras},
@@ -143,6 +164,7 @@ def _camera(frame: frames.Frame) -> example.Camera:
         frames.read_image(after.image) if after.image else None,
         read_label(after.label) if after.label else None,
         files.read_integers(frame.depth) if frame.depth else None,
+        read_num_cameras(frame.num_cameras) if frame.num_cameras else None,
     )
 
 

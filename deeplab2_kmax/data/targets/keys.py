@@ -47,4 +47,5 @@ PANOPTIC_RAW = "panoptic_raw"  # [B, h, w] int32, crowd kept
 IS_CROWD_RAW = "is_crowd_raw"  # [B, h, w] bool
 NEXT_PANOPTIC_RAW = "next_panoptic_raw"  # [B, h, w] int32
 DEPTH_RAW = "depth_raw"  # [B, h, w, 1] float32, metres
+NUM_CAMERAS_RAW = "num_cameras_raw"  # [B, h, w] int32, how many cameras see the pixel, data sets with panoramas
 NORMALS_RAW = "normals_raw"  # [B, h, w, 3] float32

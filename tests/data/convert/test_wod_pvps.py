@@ -36,7 +36,7 @@ def test_constants_are_those_of_the_descriptors():
 def test_one_camera(tmp_path):
     video_trees.wod_pvps(tmp_path / "raw")
     assert converters.run(wod_pvps, *arguments(tmp_path, "wod_pvps_image_panoptic_seg")) == 0
-    samples = converters.read(tmp_path / "out", "val", video=True)
+    samples = converters.read(tmp_path / "out", "val", video=True, num_cameras=True)
     assert [s["sequence_id"].numpy() for s in samples[::3]] == [
         b"s1_front",
         b"s1_panorama",
@@ -46,6 +46,8 @@ def test_one_camera(tmp_path):
     assert [s["frame_id"].numpy() for s in samples[:3]] == [b"1000", b"1001", b"1002"]
     assert samples[1]["image_name"].numpy() == b"s1_front_1001.png"
     assert samples[5]["label"][..., 0].numpy().tolist() == label("panorama", 2)
+    assert samples[5]["num_cameras"][..., 0].numpy().tolist() == video_trees.WOD_NUM_CAMERAS
+    assert samples[1]["num_cameras"].numpy().tolist() == np.ones((2, 3, 1)).tolist()  # no panorama
     features = converters.features(tmp_path / "out", "val")[0]
     assert not [key for key in features if "next" in key or "prev" in key or "depth" in key or "front" in key]
 
@@ -74,6 +76,7 @@ def test_several_cameras(tmp_path):
     assert set(features) == {
         *("image/filename", "image/format", "image/channels", "video/sequence_id", "video/frame_id"),
         *(f"{kind}/format" for kind in ("image/segmentation/class", "next_image/segmentation/class", "image/depth")),
+        *("image/num_cameras/format", "image/num_cameras/encoded/panorama"),
         *(
             f"{key}/{camera}"
             for camera in CAMERAS
@@ -96,8 +99,17 @@ def test_several_cameras(tmp_path):
     assert features["image/filename"] == b"s1_1001"
     for k, camera in enumerate(CAMERAS):
         sample = converters.read(
-            tmp_path / "out", "val", video=True, next_frame=True, depth=True, cameras=CAMERAS, camera=k
+            tmp_path / "out",
+            "val",
+            video=True,
+            next_frame=True,
+            depth=True,
+            num_cameras=True,
+            cameras=CAMERAS,
+            camera=k,
         )[1]
+        expected = video_trees.WOD_NUM_CAMERAS if camera == "panorama" else np.ones(SIZES[camera]).tolist()
+        assert sample["num_cameras"][..., 0].numpy().tolist() == expected
         assert sample["image"].shape == (*SIZES[camera], 3) and int(sample["next_image"][0, 0, 0]) == 20
         assert sample["next_label"][..., 0].numpy().tolist() == label(camera, 2)
         assert sample["depth"][..., 0].numpy().tolist() == depth(camera, 1).tolist()
@@ -142,6 +154,12 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     video_trees.wod_pvps(root)
     converters.save(root / "images" / "val" / "s1" / "front" / "1001.png", np.zeros((3, 3, 3)))
     assert "s1_1000, camera front: next_image/encoded is 3x3 but the image is 2x3" in error()
+    video_trees.wod_pvps(root)
+    counts = root / "num_cameras" / "val" / "s1" / "panorama" / "1001.png"
+    converters.save(counts, np.zeros((1, 4)))
+    assert "1001.png: expected 1 to 5 cameras, found 0 to 0" in error()
+    counts.unlink()
+    assert "1001.png is missing" in error()
     video_trees.wod_pvps(root)
     (root / "images" / "val" / "s2" / "panorama" / "1001.png").unlink()
     assert "s2: the cameras front and panorama do not both have the frame 1001" in error()
