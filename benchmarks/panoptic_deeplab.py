@@ -25,7 +25,7 @@ from deeplab2_kmax import config as configs
 from deeplab2_kmax.models import deeplab
 from deeplab2_kmax.serving import network
 
-MODELS = {"resnet50": "resnet50", "mobilenet_v3_large": "mobilenet_v3_large"}
+MODELS = ("resnet50", "mobilenet_v3_large")
 CONFIGS = ROOT / "configs/cityscapes/panoptic_deeplab"
 SIZE, STRIDE = (1025, 2049), 4
 INSTANCES = (50, 200)
@@ -38,7 +38,9 @@ Maps = dict[str, tf.Tensor]
 def run(repeats: int = 10) -> dict[str, dict[str, float]]:
     """Medians in milliseconds by model and precision; `share` is what follows the network, of the two together."""
     return {
-        f"{model}_{precision}": measure(model, precision, repeats) for model in MODELS for precision in network.PRECISIONS
+        f"{model}_{precision}": measure(model, precision, repeats)
+        for model in MODELS
+        for precision in network.PRECISIONS
     }
 
 
@@ -113,7 +115,7 @@ def _ids(maps: Maps, size: tuple[int, int], postprocess: Callable[..., Any]) -> 
 def _config(model: str, size: tuple[int, int]) -> Any:
     sides = f"crop_size: [{size[0]}, {size[1]}] min_resize_value: [{size[0]}, {size[1]}]"
     override = f"eval_dataset_options {{ {sides} max_resize_value: [{size[0]}, {size[1]}] }}"
-    return configs.load(CONFIGS / f"{MODELS[model]}.textproto", [override], variables={"INIT_CHECKPOINT": ""})
+    return configs.load(CONFIGS / f"{model}.textproto", [override], variables={"INIT_CHECKPOINT": ""})
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ from deeplab2_kmax.models import (
     deeplab_v3,
     deeplab_v3_plus,
     kmax_deeplab,
+    lr_aspp,
     max_deeplab,
     motion_deeplab,
     panoptic_deeplab,
     passes,
+    spgnet,
     vip_deeplab,
 )
 from deeplab2_kmax.models import mask_transformer as mask_transformers
@@ -169,6 +171,8 @@ ARCHITECTURES = {
     "max_deeplab": _mask_transformer_row(max_deeplab.build, backbone_sizes=max_deeplab.memory_sizes),
     "deeplab_v3": _deeplab_row(deeplab_v3.build, finds_instances=False),
     "deeplab_v3_plus": _deeplab_row(deeplab_v3_plus.build, finds_instances=False),
+    "lr_aspp": _deeplab_row(lr_aspp.build, finds_instances=False),
+    "spgnet": _deeplab_row(spgnet.build, finds_instances=False),
     "panoptic_deeplab": _deeplab_row(panoptic_deeplab.build, finds_instances=True),
     "deeper_lab": Architecture(
         _deeper_lab, _pixel_loss, targets=("semantic", "keypoints"), tasks=("panoptic", "semantic")

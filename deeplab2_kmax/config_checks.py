@@ -115,7 +115,11 @@ def _check_model(options: model_pb2.ModelOptions, found: Findings) -> None:
         expected = f"a multiple of num_heads ({memory.num_heads})"
         found.problem(f"{path}.max_deeplab.memory.transformer_filters", expected, memory.transformer_filters)
     kmax = options.max_deeplab.kmax
-    needs_aspp = meta is not None and not (is_kmax(options) and not kmax.auxiliary_semantic_decoder)
+    needs_aspp = (
+        meta is not None
+        and meta not in config_deeplab.WITHOUT_DECODER
+        and not (is_kmax(options) and not kmax.auxiliary_semantic_decoder)
+    )
     if needs_aspp:
         _check_atrous(f"{path}.decoder", options.decoder, found)
     for name in ("panoptic_deeplab", "motion_deeplab", "vip_deeplab"):
@@ -277,7 +281,7 @@ def _check_classes(section: str, config: config_pb2.ExperimentOptions, dataset: 
     if meta is not None:
         options = getattr(model, meta)
         path = {"max_deeplab": "auxiliary_semantic_head.output_channels"}.get(meta, "semantic_head.output_channels")
-        path = "num_classes" if meta in ("deeplab_v3", "deeplab_v3_plus") else path
+        path = "num_classes" if "num_classes" in options.DESCRIPTOR.fields_by_name else path
         channels = options
         for name in path.split("."):
             channels = getattr(channels, name)

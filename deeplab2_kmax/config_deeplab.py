@@ -12,7 +12,12 @@ from deeplab2_kmax import config_values
 from deeplab2_kmax.config_values import Findings
 from deeplab2_kmax.protos import config_pb2, model_pb2
 
-ARCHITECTURES = ("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "vip_deeplab", "deeper_lab")
+ARCHITECTURES = (
+    *("deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "vip_deeplab", "deeper_lab"),
+    *("lr_aspp", "spgnet"),
+)
+# Those that do not read `decoder`.
+WITHOUT_DECODER = ("lr_aspp", "spgnet")
 # Those with an instance branch, which Panoptic-DeepLab alone can do without.
 _WITH_INSTANCES = ("panoptic_deeplab", "motion_deeplab", "vip_deeplab")
 
@@ -67,6 +72,8 @@ def fill_pool_sizes(config: config_pb2.ExperimentOptions) -> None:
     crop = config.train_dataset_options.crop_size
     if not is_deeplab(config.model_options) or len(crop) != 2:
         return
+    if config.model_options.HasField("lr_aspp") and not config.model_options.lr_aspp.pool_crop_size:
+        config.model_options.lr_aspp.pool_crop_size.extend(crop)
     stride = config.model_options.backbone.output_stride
     for _, decoder in _decoders(config.model_options):
         if not decoder.aspp_pool_size and not decoder.aspp_use_only_1x1_proj_conv and stride > 0:
@@ -94,6 +101,12 @@ def check(config: config_pb2.ExperimentOptions, found: Findings) -> None:
         _check_deeper_lab(config, found)
     else:
         _require(f"{path}.num_classes", own.num_classes, "the number of classes", found)
+    if architecture in WITHOUT_DECODER and options.HasField("decoder"):
+        found.problem("model_options.decoder", f"nothing: {architecture} does not use it", "a message")
+    if architecture == "lr_aspp":
+        _check_lr_aspp(path, own, found)
+    if architecture == "spgnet":
+        _check_spgnet(path, config, found)
     finds_instances = architecture in _WITH_INSTANCES and own.instance.enable
     if finds_instances:
         _check_instance(f"{path}.instance", own.instance, found)
@@ -129,6 +142,23 @@ def _check_vip(path: str, config: config_pb2.ExperimentOptions, found: Findings)
         _check_head(f"{path}.depth_head", own.depth_head, 1, found, is_depth=True)
 
 
+def _check_lr_aspp(path: str, own: model_pb2.ModelOptions.LRASPPOptions, found: Findings) -> None:
+    for field in ("feature_key", "low_level_feature_key"):
+        if getattr(own, field) == "feature_semantic":
+            found.problem(f"{path}.{field}", "a feature of the backbone, for example 'res5'", getattr(own, field))
+    for field, what in (("pool_crop_size", "[height, width]"), ("pool_stride", "[down, right]")):
+        if len(getattr(own, field)) not in (0, 2):
+            found.problem(f"{path}.{field}", f"{what}, or nothing", getattr(own, field))
+
+
+def _check_spgnet(path: str, config: config_pb2.ExperimentOptions, found: Findings) -> None:
+    own, losses = config.model_options.spgnet, config.trainer_options.loss_options
+    if own.decoder_channels % 4:
+        found.problem(f"{path}.decoder_channels", "a multiple of 4", own.decoder_channels)
+    if own.num_stages == 2 and losses.HasField("semantic_loss") and not losses.HasField("guide_loss"):
+        found.missing("trainer_options.loss_options.guide_loss", "the loss of the first of two stages")
+
+
 def _check_deeper_lab(config: config_pb2.ExperimentOptions, found: Findings) -> None:
     low, high = config.model_options.deeper_lab.low_level.feature_key, config.model_options.decoder.feature_key
     levels = [int(name[-1]) for name in (low, high) if name[-1:].isdigit()]
@@ -161,6 +191,8 @@ def _check_unused(
             )
     losses = (*(_INSTANCE_LOSSES if finds_instances else _SEMANTIC_LOSSES), *_VIDEO_LOSSES.get(architecture, ()))
     losses = _KEYPOINT_LOSSES if finds_keypoints else losses
+    if architecture == "spgnet" and config.model_options.spgnet.num_stages == 2:
+        losses = (*losses, "guide_loss")
     if architecture == "vip_deeplab" and config.model_options.vip_deeplab.HasField("depth_head"):
         losses = (*losses, "depth_loss")
     for field, _ in config_values.losses(config.trainer_options.loss_options):
@@ -179,8 +211,10 @@ def _check_unused(
 
 
 def _decoders(options: model_pb2.ModelOptions) -> Iterator[tuple[str, model_pb2.DecoderOptions]]:
-    yield "model_options.decoder", options.decoder
     architecture = options.WhichOneof("meta_architecture")
+    if architecture in WITHOUT_DECODER:
+        return
+    yield "model_options.decoder", options.decoder
     if architecture not in _WITH_INSTANCES:
         return
     instance = getattr(options, architecture).instance

@@ -46,6 +46,9 @@ CHOICES: dict[tuple[str, str], tuple[Any, ...]] = {  # (message, field): values
     ("DecoderOptions", "feature_key"): FEATURE_KEYS,
     ("DecoderOptions", "decoder_conv_type"): _CONV_TYPES,
     ("LowLevelOptions", "feature_key"): FEATURE_KEYS,
+    ("LRASPPOptions", "feature_key"): FEATURE_KEYS,
+    ("LRASPPOptions", "low_level_feature_key"): FEATURE_KEYS,
+    ("SPGNetOptions", "num_stages"): (1, 2),
     ("HeadOptions", "head_conv_type"): _CONV_TYPES,
     ("KMaXOptions", "highest_stride"): (2, 4),
     ("KMaXOptions", "pixel_decoder_axial_beyond_stride"): (0, 2, 4, 8, 16, 32),
@@ -100,6 +103,8 @@ _RANGES: dict[str, dict[_Range, str]] = {  # message: range: fields
     "HeadOptions": {_POSITIVE: "output_channels head_channels"},
     "DeeplabV3Options": {_POSITIVE: "num_classes"},
     "DeeplabV3PlusOptions": {_POSITIVE: "num_classes"},
+    "LRASPPOptions": {_POSITIVE: "num_classes channels pool_crop_size pool_stride"},
+    "SPGNetOptions": {_POSITIVE: "num_classes decoder_channels"},
     "MaXDeepLabOptions": {
         _NOT_NEGATIVE: "instance_discrimination_sample_k semantic_sample_k",
         _POSITIVE: "instance_discrimination_sample_temperature semantic_sample_temperature",
@@ -165,6 +170,7 @@ RANGES = {
 
 LOSS_NAMES = {  # the one name a loss can have; the other losses have none
     "semantic_loss": "softmax_cross_entropy",
+    "guide_loss": "softmax_cross_entropy",
     "center_loss": "mse",
     "regression_loss": "l1",
     "motion_loss": "l1",
@@ -183,6 +189,7 @@ IGNORED_BY_KMAX: dict[str, Any] = {
     "evaluator_options.nms_kernel": None,
     "evaluator_options.keep_k_centers": None,
     "evaluator_options.merge_as_compiled_kernel": None,
+    "trainer_options.loss_options.guide_loss": None,
     "trainer_options.loss_options.center_loss": None,
     "trainer_options.loss_options.regression_loss": None,
     "trainer_options.loss_options.motion_loss": None,

@@ -139,6 +139,7 @@ class DeepLabOutput(NamedTuple):
     short_offset_map: tf.Tensor | None = None  # [B, H, W, 10] float32, in discs: to their keypoint
     middle_offset_map: tf.Tensor | None = None  # [B, H, W, 16] float32, in the first's discs: KEYPOINT_PAIRS' second
     long_offset_map: tf.Tensor | None = None  # [B, H, W, 10] float32, in instances: to their KEYPOINTS
+    guide_logits: tf.Tensor | None = None  # [B, H, W, C] float32, SPGNet: the classes that its first stage tells
     semantic_probs: tf.Tensor | None = None  # [B, H, W, C] float32, inference
     maps: CenterMaps | PairMaps | SemanticMaps | None = None  # inference with post-processing
 

@@ -33,7 +33,7 @@ from deeplab2_kmax.layers import (
     switchable_atrous,
     window_attention,
 )
-from deeplab2_kmax.pixel_decoders import deeper_lab, panoptic_deeplab
+from deeplab2_kmax.pixel_decoders import deeper_lab, panoptic_deeplab, spgnet
 from deeplab2_kmax.structures import MaskPrediction, Pyramid
 
 NORM = norm.batch_norm()
@@ -330,6 +330,18 @@ CASES = [
         ),
         inputs=(PYRAMID,),
         output=(2, 9, 9, 4),
+    ),
+    Case(
+        "upward_decoder",
+        lambda: spgnet.UpwardDecoder(4, norm=NORM, activation=GELU),
+        inputs=(PYRAMID[6:10],),
+        output=((2, 9, 9, 4), (2, 5, 5, 4), (2, 3, 3, 4), (2, 2, 2, 4)),
+    ),
+    Case(
+        "guide",
+        lambda: spgnet.Guide(4, 3, norm=NORM, activation=GELU),
+        inputs=((2, 5, 7, 4),),
+        output=((2, 5, 7, 4), (2, 5, 7, 3)),
     ),
     Case(
         "deeper_lab_decoder",

@@ -1,11 +1,12 @@
 """Naive-Student (2020, arXiv 2005.10266): a teacher labels frames, a student learns from them and teaches the next.
 
-python trainer/naive_student.py --config_file=X.textproto --set=DATA=labelled --unlabelled='frames/*.tfrecord' --model_dir=runs
+python trainer/naive_student.py --config_file=X.textproto --set=DATA=labelled --unlabelled='frames/*.tfrecord' \
+    --model_dir=runs
 
-The teacher learns from the config's own (human) labels. Each round labels the unlabelled frames with the newest teacher,
-averaged over scales and mirrorings; trains a student, from the start, on these and the human labels; and fine-tunes it
-on the human labels alone. It is the teacher of the next round. Everything goes to <model_dir>/<experiment_name>; the same
-command goes on where it was stopped.
+The teacher learns from the config's own (human) labels. Each round labels the unlabelled frames with the newest
+teacher, averaged over scales and mirrorings; trains a student, from the start, on these and the human labels; and
+fine-tunes it on the human labels alone. It is the teacher of the next round. Everything goes to
+<model_dir>/<experiment_name>; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -228,7 +229,9 @@ class _Journal:
         passes = len(self.recipe.scales) * (1 + self.recipe.mirrored)
         self._line(f"{phase}: {len(frames)} frames by {checkpoint}, {passes} passes each")
         begin = time.monotonic()
-        manifest, summary = pseudo_labels.make(config, checkpoint, frames, folder, source=f"naive_student: {checkpoint}")
+        manifest, summary = pseudo_labels.make(
+            config, checkpoint, frames, folder, source=f"naive_student: {checkpoint}"
+        )
         self._line(f"{phase}: {summary}, {time.monotonic() - begin:.0f} s")
         return manifest
 

@@ -117,12 +117,8 @@ class ResNet(keras.Model):
             raise ValueError(f"{name} has no stem: stem_width_multiplier must be 1.0, but got {stem_width_multiplier}.")
         self.activation = act
         self.stem = registry.lookup(_STEMS, stem, "stem")(stem_width_multiplier, norm=norm, activation=act)
-        stages: dict[int, list[residual.ResidualBlock]] = {
-            number: self.recipe.blocks(number, 2 ** (number - 1), 2, count)
-            for number, count in enumerate(counts, start=2)
-        }
-        if wider_last_block:
-            stages[5] += self.recipe.blocks(5, 32, 1, 1, filters=2 * self.recipe.filters(32))
+        self.counts, self.wider_last_block = tuple(counts), wider_last_block
+        stages = self._later_stages(first_input_stride=2)
         if wide:
             stages[1] = self.recipe.blocks(1, 2, 1, 3, filters=int(round(32 * stem_width_multiplier)))
         elif self.stem is None:
@@ -142,6 +138,20 @@ class ResNet(keras.Model):
         first = stages[1][-1].channels if 1 in stages else self.stem.channels
         self.channels: tuple[int, ...] = (first, *(stages[number][-1].channels for number in range(2, 6)))
         self.strides: tuple[int, ...] = strides.of_levels(output_stride)
+
+    def further_stages(self) -> tuple[residual.Stage, ...]:
+        """New stages 2 to 5 with the options of this network's, of which the first takes features of stride 4."""
+        return tuple(residual.Stage(blocks) for blocks in self._later_stages(first_input_stride=4).values())
+
+    def _later_stages(self, *, first_input_stride: int) -> dict[int, list[residual.ResidualBlock]]:
+        """The blocks of stages 2 to 5, which end at strides 4 to 32."""
+        stages = {}
+        for number, count in enumerate(self.counts, start=2):
+            input_stride = first_input_stride if number == 2 else 2 ** (number - 1)
+            stages[number] = self.recipe.blocks(number, input_stride, 2**number // input_stride, count)
+        if self.wider_last_block:
+            stages[5] += self.recipe.blocks(5, 32, 1, 1, filters=2 * self.recipe.filters(32))
+        return stages
 
     def call(
         self, images: tf.Tensor, training: bool | None = False, added: Mapping[int, tf.Tensor] | None = None

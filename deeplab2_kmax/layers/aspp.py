@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab2_kmax._keras import keras
-from deeplab2_kmax.layers import activations, conv, drop_path, resize, shapes
+from deeplab2_kmax.layers import activations, conv, drop_path, pooling, resize, shapes
 from deeplab2_kmax.layers import norm as norms
 from deeplab2_kmax.protos import model_pb2
 
@@ -53,14 +53,10 @@ class ASPP(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool | None = False, pool_scale: float = 1.0) -> tf.Tensor:
         branches = [branch(x, training=training) for branch in (self.conv0, self.conv1, self.conv2, self.conv3)]
         batch, height, width, _ = shapes.of(x)
-        window = self.pool_size
-        if window is not None:
-            window = (resize.scaled_side(window[0], pool_scale), resize.scaled_side(window[1], pool_scale))
-        if window is None or _covers(window, (height, width)):
-            pooled = self.pool(tf.reduce_mean(x, [1, 2], keepdims=True), training=training)
+        pooled = self.pool(pooling.window_means(x, self.pool_size, scale=pool_scale), training=training)
+        if pooled.shape[1] == pooled.shape[2] == 1:
             branches.append(tf.broadcast_to(pooled, [batch, height, width, pooled.shape[-1]]))
         else:
-            pooled = self.pool(_window_means(x, window), training=training)
             branches.append(resize.bilinear(pooled, (height, width)))
         y = self.project(tf.concat(branches, axis=-1), training=training)
         return self.dropout(y, training=training)
@@ -88,22 +84,3 @@ def build(
         activation=activation,
         name=name,
     )
-
-
-def _covers(window: tuple[int, int], size: tuple[Any, Any]) -> bool:
-    return all(isinstance(side, int) and side <= length for side, length in zip(size, window))
-
-
-def _window_means(x: tf.Tensor, window: tuple[int, int]) -> tf.Tensor:
-    """Means over every place of a window in [B, h, w, C]; a window larger than the map is the map.
-
-    Differences of running sums, because the size of a pooling operation cannot depend on the map.
-    """
-    y = tf.cast(x, tf.float32)
-    for axis, side in zip((1, 2), window):
-        side = tf.minimum(side, tf.shape(y)[axis])
-        sums = tf.cumsum(y, axis)
-        sums = tf.pad(sums, [[0, 0]] + [[int(other == axis), 0] for other in (1, 2)] + [[0, 0]])
-        ends, starts = (sums[:, side:], sums[:, :-side]) if axis == 1 else (sums[:, :, side:], sums[:, :, :-side])
-        y = (ends - starts) / tf.cast(side, tf.float32)
-    return tf.cast(tf.ensure_shape(y, [x.shape[0], None, None, x.shape[3]]), x.dtype)

@@ -19,10 +19,10 @@ _BRANCHES = 4
 
 
 class FeaturePyramid(keras.layers.Layer):
-    """Levels [B, h_i, w_i, C_i], fine to coarse -> as many [B, h_i, w_i, channels], each with what all coarser ones saw.
+    """Levels [B, h_i, w_i, C_i], fine to coarse -> as many [B, h_i, w_i, channels], which know what coarser ones saw.
 
-    A level is projected by a 1x1 convolution, the resized sum of the coarser ones is added, and a 3x3 follows. Both have
-    a bias; there is neither norm nor activation.
+    A level is projected by a 1x1 convolution, the resized sum of the coarser ones is added, and a 3x3 follows. Both
+    have a bias; there is neither norm nor activation.
     """
 
     def __init__(self, channels: int = 256, *, levels: int = 4, **kwargs: Any):
@@ -69,7 +69,7 @@ class FeedbackASPP(keras.layers.Layer):
 
 
 class GatedFusion(keras.layers.Layer):
-    """(new, old), both [B, h, w, C] -> w new + (1 - w) old. w, one number per place, is found from `new`; at first 0.5."""
+    """(new, old), both [B, h, w, C] -> w new + (1 - w) old. w, one per place, is found from `new`; at first 0.5."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

@@ -131,8 +131,8 @@ class Basic(ResidualBlock):
 class Stage(keras.layers.Layer):
     """Blocks one after the other, as attributes block1, block2 and so on.
 
-    With `recompute` training keeps the inputs of the blocks alone and computes each again for its gradient. `added` joins
-    the sum that the first block gives, [B, H, W, C].
+    With `recompute` training keeps the inputs of the blocks alone and computes each again for its gradient. `added`
+    joins the sum that the first block gives, [B, H, W, C].
     """
 
     def __init__(self, blocks: Sequence[keras.layers.Layer], *, recompute: bool = False, **kwargs: Any):

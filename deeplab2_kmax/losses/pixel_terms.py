@@ -23,8 +23,8 @@ class Term(NamedTuple):
     prediction: str  # field of the output
     target: str  # key of the batch
     weight: str | None  # likewise; None: a loss of whole images, which has no weights and no hardest pixels
-    # (prediction [B, P, C] or [B, P], target likewise) -> [B, P] or, of K things told of every pixel, [B, P, K]; of whole
-    # images [B]. None: classes.
+    # (prediction [B, P, C] or [B, P], target likewise) -> [B, P] or, of K things told of every pixel, [B, P, K]; of
+    # whole images [B]. None: classes.
     losses: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None
 
 
@@ -62,6 +62,7 @@ TERMS = {
         "semantic_loss_weight",
         None,
     ),
+    "guide_loss": Term("softmax_cross_entropy", "guide_logits", "semantic_gt", "semantic_loss_weight", None),
     "center_loss": Term("mse", "center_heatmap", "instance_center_gt", "center_loss_weight", squared_error),
     "regression_loss": Term("l1", "offset_map", "instance_regression_gt", "regression_loss_weight", absolute_error),
     "motion_loss": Term("l1", "frame_offset_map", "frame_offset_gt", "frame_regression_loss_weight", absolute_error),

@@ -33,3 +33,13 @@ class Kit(NamedTuple):
 def normalize(images: tf.Tensor) -> tf.Tensor:
     """Pixel values 0..255 of any type -> float32 in [-1, 1]."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def stride_of(backbone: Any, feature: str) -> int:
+    """The stride of a backbone's feature, by the name that a config gives it.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    name = structures.pyramid_field(feature, "feature_key")
+    return backbone.strides[-1 if name == "output" else int(name[-1]) - 1]

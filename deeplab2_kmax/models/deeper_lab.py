@@ -50,7 +50,8 @@ def build(options: model_pb2.ModelOptions, kit: building.Kit, *, passes: Sequenc
             aspp.build(decoder, **shared),
             feature=decoder.feature_key,
             low_level=(own.low_level.feature_key, own.low_level.channels_project),
-            factor=_stride(kit.backbone, decoder.feature_key) // _stride(kit.backbone, own.low_level.feature_key),
+            factor=building.stride_of(kit.backbone, decoder.feature_key)
+            // building.stride_of(kit.backbone, own.low_level.feature_key),
             channels=decoder.decoder_channels,
             conv_type=decoder.decoder_conv_type,
             **shared,
@@ -61,11 +62,6 @@ def build(options: model_pb2.ModelOptions, kit: building.Kit, *, passes: Sequenc
         passes=passes,
         postprocess=kit.postprocess,
     )
-
-
-def _stride(backbone: Any, feature: str) -> int:
-    name = structures.pyramid_field(feature, "feature_key")
-    return backbone.strides[-1 if name == "output" else int(name[-1]) - 1]
 
 
 class DeeperLab(deeplab.DeepLab):

@@ -137,7 +137,7 @@ def group(centers: tf.Tensor, offsets: tf.Tensor, is_thing: tf.Tensor, *, rules:
     def assign() -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.cast(tf.where(is_thing), tf.int32)  # [P, 2]
         votes = tf.cast(pixels, tf.float32) + tf.gather_nd(offsets, pixels)
-        votes = tf.clip_by_value(votes, -_FARTHEST, _FARTHEST)
+        votes = tf.clip_by_value(tf.where(tf.math.is_nan(votes), 0.0, votes), -_FARTHEST, _FARTHEST)
         nearest = _nearest(votes, tf.cast(points, tf.float32))
         instance = tf.scatter_nd(pixels, nearest + 1, shape)
         return instance, tf.scatter_nd(pixels, tf.gather(heights, nearest), shape)
@@ -230,7 +230,9 @@ def _candidates(votes: tf.Tensor, centers: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     # farther from the middle than that nearest to the middle. The rest is for rounding.
     limit = (tf.reduce_min(away, axis=1, keepdims=True) + tf.norm(step)) * 1.0001 + 0.1
     near = tf.where(away <= limit)
-    ragged = tf.RaggedTensor.from_value_rowids(tf.cast(near[:, 1], tf.int32), near[:, 0], tf.cast(side * side, tf.int64))
+    ragged = tf.RaggedTensor.from_value_rowids(
+        tf.cast(near[:, 1], tf.int32), near[:, 0], tf.cast(side * side, tf.int64)
+    )
     return cells[:, 0] * side + cells[:, 1], ragged.to_tensor(default_value=count)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelOptions(_message.Message):
-    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "skip_from_initial_checkpoint", "allow_partial_backbone", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab", "deeper_lab")
+    __slots__ = ("backbone", "decoder", "initial_checkpoint", "restore_semantic_last_layer_from_initial_checkpoint", "restore_instance_last_layer_from_initial_checkpoint", "skip_from_initial_checkpoint", "allow_partial_backbone", "deeplab_v3", "deeplab_v3_plus", "panoptic_deeplab", "motion_deeplab", "max_deeplab", "vip_deeplab", "deeper_lab", "lr_aspp", "spgnet")
     class BackboneOptions(_message.Message):
         __slots__ = ("name", "output_stride", "pretrained_weights", "use_squeeze_and_excite", "drop_path_keep_prob", "drop_path_schedule", "stem_width_multiplier", "backbone_width_multiplier", "backbone_layer_multiplier", "use_sac_beyond_stride", "squeeze_and_excite_gate", "reduce_last_block_filters", "window_size", "global_attention_at_end_of_moat_stage", "recompute_stages", "pretrained_format", "rfp_steps", "rfp_channels", "rfp_shared")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,30 @@ class ModelOptions(_message.Message):
         semantic_head: HeadOptions
         keypoint_head_channels: int
         def __init__(self, low_level: _Optional[_Union[LowLevelOptions, _Mapping]] = ..., semantic_head: _Optional[_Union[HeadOptions, _Mapping]] = ..., keypoint_head_channels: _Optional[int] = ...) -> None: ...
+    class LRASPPOptions(_message.Message):
+        __slots__ = ("num_classes", "feature_key", "low_level_feature_key", "channels", "pool_crop_size", "pool_stride")
+        NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
+        FEATURE_KEY_FIELD_NUMBER: _ClassVar[int]
+        LOW_LEVEL_FEATURE_KEY_FIELD_NUMBER: _ClassVar[int]
+        CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        POOL_CROP_SIZE_FIELD_NUMBER: _ClassVar[int]
+        POOL_STRIDE_FIELD_NUMBER: _ClassVar[int]
+        num_classes: int
+        feature_key: str
+        low_level_feature_key: str
+        channels: int
+        pool_crop_size: _containers.RepeatedScalarFieldContainer[int]
+        pool_stride: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, num_classes: _Optional[int] = ..., feature_key: _Optional[str] = ..., low_level_feature_key: _Optional[str] = ..., channels: _Optional[int] = ..., pool_crop_size: _Optional[_Iterable[int]] = ..., pool_stride: _Optional[_Iterable[int]] = ...) -> None: ...
+    class SPGNetOptions(_message.Message):
+        __slots__ = ("num_classes", "num_stages", "decoder_channels")
+        NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
+        NUM_STAGES_FIELD_NUMBER: _ClassVar[int]
+        DECODER_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+        num_classes: int
+        num_stages: int
+        decoder_channels: int
+        def __init__(self, num_classes: _Optional[int] = ..., num_stages: _Optional[int] = ..., decoder_channels: _Optional[int] = ...) -> None: ...
     class MotionDeepLabOptions(_message.Message):
         __slots__ = ("low_level", "instance", "semantic_head", "motion_head")
         LOW_LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +237,8 @@ class ModelOptions(_message.Message):
     MAX_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
     VIP_DEEPLAB_FIELD_NUMBER: _ClassVar[int]
     DEEPER_LAB_FIELD_NUMBER: _ClassVar[int]
+    LR_ASPP_FIELD_NUMBER: _ClassVar[int]
+    SPGNET_FIELD_NUMBER: _ClassVar[int]
     backbone: ModelOptions.BackboneOptions
     decoder: DecoderOptions
     initial_checkpoint: str
@@ -227,7 +253,9 @@ class ModelOptions(_message.Message):
     max_deeplab: ModelOptions.MaXDeepLabOptions
     vip_deeplab: ModelOptions.PanopticDeeplabOptions
     deeper_lab: ModelOptions.DeeperLabOptions
-    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., skip_from_initial_checkpoint: _Optional[_Iterable[str]] = ..., allow_partial_backbone: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., deeper_lab: _Optional[_Union[ModelOptions.DeeperLabOptions, _Mapping]] = ...) -> None: ...
+    lr_aspp: ModelOptions.LRASPPOptions
+    spgnet: ModelOptions.SPGNetOptions
+    def __init__(self, backbone: _Optional[_Union[ModelOptions.BackboneOptions, _Mapping]] = ..., decoder: _Optional[_Union[DecoderOptions, _Mapping]] = ..., initial_checkpoint: _Optional[str] = ..., restore_semantic_last_layer_from_initial_checkpoint: bool = ..., restore_instance_last_layer_from_initial_checkpoint: bool = ..., skip_from_initial_checkpoint: _Optional[_Iterable[str]] = ..., allow_partial_backbone: bool = ..., deeplab_v3: _Optional[_Union[ModelOptions.DeeplabV3Options, _Mapping]] = ..., deeplab_v3_plus: _Optional[_Union[ModelOptions.DeeplabV3PlusOptions, _Mapping]] = ..., panoptic_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., motion_deeplab: _Optional[_Union[ModelOptions.MotionDeepLabOptions, _Mapping]] = ..., max_deeplab: _Optional[_Union[ModelOptions.MaXDeepLabOptions, _Mapping]] = ..., vip_deeplab: _Optional[_Union[ModelOptions.PanopticDeeplabOptions, _Mapping]] = ..., deeper_lab: _Optional[_Union[ModelOptions.DeeperLabOptions, _Mapping]] = ..., lr_aspp: _Optional[_Union[ModelOptions.LRASPPOptions, _Mapping]] = ..., spgnet: _Optional[_Union[ModelOptions.SPGNetOptions, _Mapping]] = ...) -> None: ...
 
 class DecoderOptions(_message.Message):
     __slots__ = ("feature_key", "decoder_channels", "aspp_channels", "atrous_rates", "decoder_conv_type", "aspp_use_only_1x1_proj_conv", "aspp_pool_size")

@@ -72,7 +72,7 @@ class SolverOptions(_message.Message):
     def __init__(self, use_sync_batchnorm: bool = ..., learning_policy: _Optional[str] = ..., base_learning_rate: _Optional[float] = ..., poly_learning_power: _Optional[float] = ..., poly_end_learning_rate: _Optional[float] = ..., warmup_steps: _Optional[int] = ..., optimizer: _Optional[str] = ..., weight_decay: _Optional[float] = ..., use_gradient_clipping: bool = ..., clip_gradient_norm: _Optional[float] = ..., training_number_of_steps: _Optional[int] = ..., batchnorm_momentum: _Optional[float] = ..., batchnorm_epsilon: _Optional[float] = ..., backbone_learning_rate_multiplier: _Optional[float] = ..., adamw_weight_decay: _Optional[float] = ..., gradient_accumulation_steps: _Optional[int] = ..., ema_decay: _Optional[float] = ...) -> None: ...
 
 class LossOptions(_message.Message):
-    __slots__ = ("semantic_loss", "center_loss", "regression_loss", "motion_loss", "next_regression_loss", "pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss", "depth_loss", "keypoint_loss", "short_offset_loss", "middle_offset_loss", "long_offset_loss", "unmatched_slot_weight", "matching_ignores_crowd")
+    __slots__ = ("semantic_loss", "center_loss", "regression_loss", "motion_loss", "next_regression_loss", "pq_style_loss", "mask_id_cross_entropy_loss", "instance_discrimination_loss", "depth_loss", "keypoint_loss", "short_offset_loss", "middle_offset_loss", "long_offset_loss", "guide_loss", "unmatched_slot_weight", "matching_ignores_crowd")
     class UnmatchedSlotWeight(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VOID_RATIO: _ClassVar[LossOptions.UnmatchedSlotWeight]
@@ -103,6 +103,7 @@ class LossOptions(_message.Message):
     SHORT_OFFSET_LOSS_FIELD_NUMBER: _ClassVar[int]
     MIDDLE_OFFSET_LOSS_FIELD_NUMBER: _ClassVar[int]
     LONG_OFFSET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    GUIDE_LOSS_FIELD_NUMBER: _ClassVar[int]
     UNMATCHED_SLOT_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MATCHING_IGNORES_CROWD_FIELD_NUMBER: _ClassVar[int]
     semantic_loss: LossOptions.SingleLossOptions
@@ -118,6 +119,7 @@ class LossOptions(_message.Message):
     short_offset_loss: LossOptions.SingleLossOptions
     middle_offset_loss: LossOptions.SingleLossOptions
     long_offset_loss: LossOptions.SingleLossOptions
+    guide_loss: LossOptions.SingleLossOptions
     unmatched_slot_weight: LossOptions.UnmatchedSlotWeight
     matching_ignores_crowd: bool
-    def __init__(self, semantic_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., center_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., motion_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., next_regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., pq_style_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., mask_id_cross_entropy_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., instance_discrimination_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., depth_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., keypoint_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., short_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., middle_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., long_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., unmatched_slot_weight: _Optional[_Union[LossOptions.UnmatchedSlotWeight, str]] = ..., matching_ignores_crowd: bool = ...) -> None: ...
+    def __init__(self, semantic_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., center_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., motion_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., next_regression_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., pq_style_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., mask_id_cross_entropy_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., instance_discrimination_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., depth_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., keypoint_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., short_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., middle_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., long_offset_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., guide_loss: _Optional[_Union[LossOptions.SingleLossOptions, _Mapping]] = ..., unmatched_slot_weight: _Optional[_Union[LossOptions.UnmatchedSlotWeight, str]] = ..., matching_ignores_crowd: bool = ...) -> None: ...

@@ -26,7 +26,7 @@ from deeplab2_kmax import architectures
 from deeplab2_kmax import config as configs
 from deeplab2_kmax._keras import keras
 from deeplab2_kmax.data import datasets, pipeline, records
-from deeplab2_kmax.data.convert import synthetic_scene
+from deeplab2_kmax.data.convert import synthetic, synthetic_scene
 from tests.configs import resolved
 from trainer import eval_metrics, evaluating, training
 from trainer import state as states
@@ -161,15 +161,31 @@ def write_scenes(path: pathlib.Path, dataset: datasets.Dataset) -> None:
     ids = np.full(256, dataset.ignore_label, np.int32)
     for theirs, ours in ((scenes.thing_ids, dataset.thing_ids), (scenes.stuff_ids, dataset.stuff_ids)):
         ids[list(theirs[: len(ours)])] = ours[: len(theirs)]
+
+    def relabelled(label: np.ndarray) -> np.ndarray:
+        classes, instances = np.divmod(label, scenes.label_divisor)
+        return (ids[classes] * dataset.label_divisor + instances).astype(np.int32)
+
     with tf.io.TFRecordWriter(str(path)) as writer:
         for seed in range(_SCENES):
-            image, label, _ = synthetic_scene.Scene(seed, height=CROP[0], width=CROP[1]).render()
-            classes, instances = np.divmod(label, scenes.label_divisor)
-            encoded = io.BytesIO()
-            Image.fromarray(image).save(encoded, format="PNG")
-            label = (ids[classes] * dataset.label_divisor + instances).astype(np.int32)
-            frame = {"sequence_id": "scenes", "frame_id": f"{seed:06d}"} if dataset.is_video else {}
-            writer.write(records.encode_example(encoded.getvalue(), label, filename=f"{seed}.png", **frame))
+            scene = synthetic_scene.Scene(seed, height=CROP[0], width=CROP[1])
+            image, label, depth = scene.render()
+            more: dict[str, Any] = {}
+            if dataset.is_video:
+                # What comes before is what comes after: time matters to no step.
+                other, other_label, _ = scene.render(1 / synthetic_scene.FRAMES_PER_SECOND)
+                more = {"sequence_id": "scenes", "frame_id": f"{seed:06d}"}
+                for frame in ("prev", "next"):
+                    more.update({f"{frame}_image": _png(other), f"{frame}_label": relabelled(other_label)})
+            if dataset.has_depth:
+                more["depth"] = np.rint(depth * synthetic.DEPTH_SCALE).astype(np.int32)
+            writer.write(records.encode_example(_png(image), relabelled(label), filename=f"{seed}.png", **more))
+
+
+def _png(image: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, format="PNG")
+    return encoded.getvalue()
 
 
 def groups() -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """The image pooling of ASPP: the whole map, or DeepLab2's window."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from deeplab2_kmax.layers import activations, aspp, norm
@@ -12,13 +11,6 @@ NORM = norm.batch_norm()
 def make(pool_size):
     tf.random.set_seed(0)
     return aspp.ASPP(4, atrous_rates=(1, 2, 3), pool_size=pool_size, norm=NORM, activation=activations.get("relu"))
-
-
-def test_means_of_windows_by_hand():
-    x = tf.reshape(tf.constant([1.0, 2.0, 3.0, 5.0, 8.0, 13.0]), [1, 2, 3, 1])
-    got = aspp._window_means(x, (2, 2))[0, :, :, 0]
-    np.testing.assert_allclose(got, [[(1 + 2 + 5 + 8) / 4, (2 + 3 + 8 + 13) / 4]])
-    np.testing.assert_allclose(aspp._window_means(x, (1, 3))[0, :, :, 0], [[2.0], [26 / 3]], rtol=1e-6)
 
 
 def test_a_window_of_the_maps_size_is_the_whole_map():
@@ -34,12 +26,3 @@ def test_a_window_of_the_maps_size_is_the_whole_map():
     assert np.abs(window(x) - whole(x)).max() > 1e-3
     graph = tf.function(window, autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3])])
     np.testing.assert_allclose(graph(x), window(x), atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_windows_as_the_pooling_of_tensorflow_has_them(dtype):
-    x = tf.random.stateless_normal([2, 7, 9, 3], seed=[3, 4])
-    expected = tf.nn.avg_pool2d(x, [3, 4], 1, "VALID")
-    got = aspp._window_means(tf.cast(x, dtype), (3, 4))
-    assert got.dtype == dtype
-    np.testing.assert_allclose(tf.cast(got, tf.float32), expected, atol=1e-6 if dtype == tf.float32 else 1e-2)

@@ -18,12 +18,13 @@ PAGE = shared.ROOT / "docs/parity.md"
 _INTRODUCTION = """# Parity with DeepLab2
 
 Every row is a case whose expected values come from DeepLab2: same inputs, and its checkpoint rebuilt under its own
-names and read by `load_deeplab2_checkpoint` (`rfp_fusion`: the authors' code, in PyTorch's names). *Error* is the absolute difference of the output that comes nearest to its
-limit, *tolerance* what the case allows there; for labels and assignments both are the share of elements that differ.
-Tolerances are the cases' own and the same in graph, eager mode and XLA (float32). In bfloat16 there is no such limit:
-the column gives the largest root mean square of the differences, in standard deviations of the expected output, which
-the slow tests hold below {rms:g} ({gain:g} for `kmax_resnet50_gain2` behind its first assignment: one pixel that
-changes its cluster there moves everything that follows).
+names and read by `load_deeplab2_checkpoint` (`rfp_fusion`: from the authors' code, in PyTorch's names). *Error* is
+the absolute difference of the output that comes nearest to its limit, *tolerance* what the case allows there; for
+labels and assignments both are the share of elements that differ. Tolerances are the cases' own and the same in
+graph, eager mode and XLA (float32). In bfloat16 there is no such limit: the column gives the largest root mean square
+of the differences, in standard deviations of the expected output, which the slow tests hold below {rms:g} ({gain:g}
+for `kmax_resnet50_gain2` behind its first assignment: one pixel that changes its cluster there moves everything that
+follows).
 
 Written by `python -m tests.parity.table` with TensorFlow {tensorflow} on {machine}.
 

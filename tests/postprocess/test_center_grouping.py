@@ -74,6 +74,25 @@ def test_without_centres_nothing_is_an_instance():
     assert group([[0.0, 0.0]]) == ([[0, 0]], [[0.0, 0.0]])
 
 
+@pytest.mark.parametrize("count", [1, 3, 60, 700])
+def test_every_vote_finds_the_nearest_of_all_centres(count):
+    random = np.random.RandomState(count)
+    centers = random.randint(0, 100, [count, 2]).astype(np.float32)  # several in one place
+    votes = random.uniform(-20, 120, [3000, 2]).astype(np.float32)
+    votes[:3] = [[5000, -3000], [0, 70000], [50, 50]]  # far out, so that cells are large
+    for some in (votes, votes[3:], votes[:1]):
+        away = np.square(some[:, None] - centers)
+        expected = np.argmin(away[..., 0] + away[..., 1], axis=1)
+        np.testing.assert_array_equal(center_grouping._nearest(tf.constant(some), tf.constant(centers)), expected)
+
+
+def test_offsets_that_are_no_numbers_end_somewhere():
+    offsets = np.array([[[np.nan, 0], [np.inf, -np.inf], [1e30, 0], [0, 0]]])
+    instance, scores = group([[0.5, 0, 0, 0.25]], offsets)
+    assert set(instance[0]) <= {1, 2} and instance[0][3] == 2
+    assert scores[0][3] == 0.25
+
+
 def test_blocks_change_nothing(monkeypatch):
     random = np.random.RandomState(0)
     found = random.uniform(0, 1, [9, 11]) * (random.uniform(0, 1, [9, 11]) > 0.8)

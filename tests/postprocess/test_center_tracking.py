@@ -23,7 +23,7 @@ def track():
 
 
 def frame(**squares):
-    """Squares of 5x5 pixels: `c1n2` is class 1, instance 2, by its (y, x) in the middle. Void is 255, a thing's crowd 0."""
+    """Squares of 5x5 pixels on stuff 0: `c1n2` is class 1, instance 2, by the (y, x) of its middle."""
     panoptic = np.zeros((1, *SIZE), np.int32)
     for name, (y, x) in squares.items():
         panoptic[0, y - 2 : y + 3, x - 2 : x + 3] = int(name[1:].split("n")[0]) * 6 + int(name.split("n")[1])

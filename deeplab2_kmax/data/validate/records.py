@@ -130,7 +130,7 @@ def _check_view(
             found += check_image(encoded, (height, width), key)
     for key in (
         *(example.LABEL, example.PREV_LABEL, example.NEXT_LABEL),
-        *(example.DEPTH, example.NORMALS),
+        *(example.DEPTH, example.NORMALS, example.NUM_CAMERAS),
     ):
         encoded = get(key)
         if not isinstance(encoded, bytes):

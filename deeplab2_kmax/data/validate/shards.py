@@ -145,7 +145,7 @@ def _entries(manifest: pathlib.Path, problems: list[Problem]) -> dict[str, Mappi
     except (KeyError, TypeError, ValueError) as error:
         problems.append(Problem("manifest", str(manifest), "", f"not a manifest of shards ({error!r})"))
         return {}
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for name, row in rows:
         if not isinstance(name, str) or pathlib.PurePath(name).name != name or name in ("", ".", ".."):
             problems.append(Problem("outside", str(manifest), str(name), "a shard is a file beside its manifest"))
