@@ -12,6 +12,8 @@ PLUS = TINY / "deeplab_v3_plus_synthetic.textproto"
 VIP = TINY / "vip_deeplab_synthetic.textproto"
 MOTION = TINY / "motion_deeplab_synthetic.textproto"
 DEEPER = TINY / "deeper_lab_synthetic.textproto"
+LR_ASPP = TINY / "lr_aspp_synthetic.textproto"
+SPGNET = TINY / "spgnet_synthetic.textproto"
 RECURSIVE = TINY / "recursive_feature_pyramid_synthetic.textproto"
 
 
@@ -50,6 +52,23 @@ def problem(path, override):
         ),
         (PANOPTIC, "train_dataset_options { keypoint_radius: 8 }", "keypoint_radius", "does not use it"),
         (V3, "evaluator_options { keypoint_distance_limit: 1 }", "keypoint_distance_limit", "does not use it"),
+        (LR_ASPP, "model_options { decoder { feature_key: 'res5' } }", "model_options.decoder", "does not use it"),
+        (LR_ASPP, "model_options { lr_aspp { num_classes: 8 } }", "lr_aspp.num_classes", "9, the classes of"),
+        (LR_ASPP, "model_options { lr_aspp { pool_stride: 4 } }", "lr_aspp.pool_stride", "[down, right]"),
+        (LR_ASPP, "model_options { lr_aspp { pool_crop_size: [65, 0] } }", "lr_aspp.pool_crop_size", "> 0"),
+        (
+            LR_ASPP,
+            "model_options { lr_aspp { low_level_feature_key: 'feature_semantic' } }",
+            "lr_aspp.low_level_feature_key",
+            "a feature of the backbone",
+        ),
+        (LR_ASPP, "trainer_options { loss_options { guide_loss {} } }", "loss_options.guide_loss", "semantic_loss"),
+        (V3, "trainer_options { loss_options { guide_loss {} } }", "loss_options.guide_loss", "semantic_loss"),
+        (SPGNET, "model_options { spgnet { num_stages: 1 } }", "loss_options.guide_loss", "semantic_loss"),
+        (SPGNET, "model_options { spgnet { num_stages: 3 } }", "spgnet.num_stages", "1, 2"),
+        (SPGNET, "model_options { spgnet { decoder_channels: 30 } }", "spgnet.decoder_channels", "multiple of 4"),
+        (SPGNET, "model_options { decoder {} }", "model_options.decoder", "does not use it"),
+        (SPGNET, "train_dataset_options { sigma: 4 }", "train_dataset_options.sigma", "does not use it"),
         (DEEPER, "trainer_options { loss_options { center_loss {} } }", "loss_options.center_loss", "long_offset_loss"),
         (DEEPER, "train_dataset_options { sigma: 4 }", "train_dataset_options.sigma", "deeper_lab does not use it"),
         (DEEPER, "evaluator_options { add_flipped_images: true }", "add_flipped_images", "mirrored keypoint"),
@@ -166,3 +185,19 @@ def test_depth_is_learnt_and_scored_with_its_head_alone():
     row = architectures.ARCHITECTURES[architectures.name_of(options)]
     assert row.targets == ("semantic", "centers", "next_offsets")
     assert row.tasks == ("panoptic", "semantic", "video_panoptic", "next_frame_panoptic")
+
+
+def test_the_window_of_lr_aspp_is_the_training_crop_unless_it_is_given():
+    assert list(config.load(LR_ASPP).model_options.lr_aspp.pool_crop_size) == [65, 129]
+    given = config.load(LR_ASPP, ["model_options { lr_aspp { pool_crop_size: [33, 33] } }"])
+    assert list(given.model_options.lr_aspp.pool_crop_size) == [33, 33]
+    assert not given.model_options.HasField("decoder")
+
+
+def test_two_stages_need_two_losses(tmp_path):
+    text = (shared.ROOT / "configs/_base_/models/spgnet.textproto").read_text()
+    assert text.count("guide_loss") == 1
+    (tmp_path / "spgnet.textproto").write_text("\n".join(line for line in text.split("\n") if "guide_loss" not in line))
+    tiny = SPGNET.read_text().replace("../_base_/models/spgnet", str(tmp_path / "spgnet"))
+    (tmp_path / "tiny.textproto").write_text(tiny.replace("../_base_", str(shared.ROOT / "configs/_base_")))
+    assert "guide_loss: expected the loss of the first of two stages" in problem(tmp_path / "tiny.textproto", "")

@@ -34,8 +34,12 @@ JOURNAL = "naive_student.json"
 FORMAT = 1
 TEACHER, STUDENT, FINE_TUNED, LABELS = "teacher", "student", "fine_tuned", "pseudo_labels"
 # Figures of an evaluation that the lines and the table show, where it has them.
-FIGURES = {"PQ": "evaluation/pq/PQ", "things": "evaluation/pq/PQ_things", "stuff": "evaluation/pq/PQ_stuff"}
-FIGURES["mIoU"] = "evaluation/iou/IoU"
+FIGURES = {
+    "PQ": "evaluation/pq/PQ",
+    "things": "evaluation/pq/PQ_things",
+    "stuff": "evaluation/pq/PQ_stuff",
+    "mIoU": "evaluation/iou/IoU",
+}
 
 _FLAGS = flags.FlagValues()
 _define = {"flag_values": _FLAGS}

@@ -29,7 +29,7 @@ from absl import app, flags
 from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-
+_VIDEO_FORMATS = ("coco", "step", "dvps")
 
 _MODEL = flags.DEFINE_string("model", None, "SavedModel folder, as trainer/export_model.py writes it.")
 _DATASET = flags.DEFINE_string("dataset", None, "Data set, or class file, of a SavedModel of another program.")
@@ -173,6 +173,16 @@ def _check_flags(argv: list[str]) -> None:
         raise ValueError("expected either --model, or --config_file with --checkpoint_path")
     if _CONFIG.value and not _CHECKPOINT.value:
         raise ValueError("--checkpoint_path is missing, the checkpoint for --config_file")
+    for name in _FORMATS.value or ():
+        if name not in _VIDEO_FORMATS:
+            raise ValueError(f"--formats: expected any of {', '.join(_VIDEO_FORMATS)}, got {name!r}")
+    _camera()
+
+
+def _camera() -> Any:
+    from deeplab2_kmax.serving import point_cloud
+
+    return point_cloud.parse_camera(_CAMERA.value) if _CAMERA.value is not None else None
 
 
 def _predictor() -> tuple[Any, bool]:
@@ -201,18 +211,14 @@ def _predictor() -> tuple[Any, bool]:
 
 
 def _predict_video(predictor: Any, pictures: dict[str, pathlib.Path], output: pathlib.Path) -> tuple[int, int]:
-    from deeplab2_kmax.serving import point_cloud
     from trainer import video_files
 
-    for name in _FORMATS.value or ():
-        if name not in video_files.FORMATS:
-            raise ValueError(f"--formats: expected any of {', '.join(video_files.FORMATS)}, got {name!r}")
     options = video_files.Options(
         formats=_FORMATS.value,
         animation=None if _ANIMATION.value == "none" else _ANIMATION.value,
         fps=_FPS.value,
         animation_side=_SIDE.value,
-        camera=point_cloud.parse_camera(_CAMERA.value) if _CAMERA.value is not None else None,
+        camera=_camera(),
         alpha=_ALPHA.value,
         names=_NAMES.value,
     )

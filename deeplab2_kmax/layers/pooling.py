@@ -12,7 +12,7 @@ from deeplab2_kmax.layers import resize, shapes
 def window_means(
     x: tf.Tensor, window: tuple[int, int] | None, *, scale: float = 1.0, steps: tuple[int, int] = (1, 1)
 ) -> tf.Tensor:
-    """The means of [B, h, w, C] over the places where a window fits, from the top left in `steps`: [B, rows, columns, C].
+    """Means of [B, h, w, C] over the places where a window fits, from the top left in `steps`: [B, rows, columns, C].
 
     Args:
         x: the map.

@@ -1,6 +1,6 @@
-"""LR-ASPP (Searching for MobileNetV3, 2019, arXiv 1905.02244): a gated projection, and classes added from a finer feature.
+"""LR-ASPP: a gated projection, and classes added from a finer feature.
 
-As the authors' code where paper and code differ. Nothing here pads, and nothing is dropped.
+Searching for MobileNetV3 (2019, arXiv 1905.02244), as the authors' code where paper and code differ.
 """
 
 from __future__ import annotations

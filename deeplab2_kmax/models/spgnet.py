@@ -1,6 +1,6 @@
 """SPGNet: Semantic Prediction Guidance for Scene Parsing (2019, arXiv 1908.09798): two networks, one behind the other.
 
-Each is an encoder and a decoder; what the first one says about the classes guides its features on the way to the second.
+Each is an encoder and a decoder; what the first one says of the classes guides its features on the way to the second.
 Where the paper leaves more than one form, docs/spgnet.md says which it is here.
 """
 
@@ -99,9 +99,9 @@ class SPGNet(deeplab.DeepLab):
 class SecondStage(keras.layers.Layer):
     """The second encoder, a ResNet without a stem, and its decoder.
 
-    Guided features [B, h, w, C] of stride 4, and the levels 2 to 5 of the first stage's encoder and decoder -> the finest
-    features of the second decoder, [B, h, w, channels]. Each stage of the encoder adds projections of both behind its
-    first block.
+    Guided features [B, h, w, C] of stride 4, and the levels 2 to 5 of the first stage's encoder and decoder -> the
+    finest features of the second decoder, [B, h, w, channels]. Each stage of the encoder adds projections of both
+    behind its first block.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""What SPGNet has between its encoders (SPGNet: Semantic Prediction Guidance for Scene Parsing, 2019, arXiv 1908.09798)."""
+"""What SPGNet has between and behind its encoders: decoders, and guidance by what the first one says of the classes.
+
+SPGNet: Semantic Prediction Guidance for Scene Parsing (2019, arXiv 1908.09798).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ Levels = tuple[tf.Tensor, ...]  # 2 to 5, fine to coarse
 class UpwardDecoder(keras.layers.Layer):
     """Features of levels 2 to 5 -> as many with `channels` channels, each told by all that are coarser.
 
-    [B, h, w, C] each. From the top: a projection and that of its mean; then at every level what comes from above, resized,
-    plus a projection of the level's own feature, through a bottleneck block. `channels` is a multiple of 4.
+    [B, h, w, C] each. From the top: a projection and that of its mean; then at every level what comes from above,
+    resized, plus a projection of the level's own feature, through a bottleneck block. `channels` is a multiple of 4.
     """
 
     def __init__(self, channels: int, *, norm: norms.Norm, activation: activations.Activation, **kwargs: Any):

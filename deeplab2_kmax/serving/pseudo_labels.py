@@ -245,7 +245,7 @@ def make(
             "labels": source,
             "config": hashlib.sha256(configs.to_text(config).encode()).hexdigest(),
             "checkpoint": _fingerprint(checkpoint),
-            "frames": writer.fingerprint(paths, pathlib.Path.cwd()),
+            "frames": writer.fingerprint(paths, os.sep),
         },
         num_processes=1,  # of this machine's, which all work on one frame
         quiet=quiet,

@@ -132,6 +132,6 @@ def test_one_stage_is_an_encoder_and_a_decoder_alone(model):
 
 def test_what_is_no_resnet_is_refused():
     with pytest.raises(ValueError, match="ResNet family.*rfp_steps"):
-        build(name="mobilenet_v3_small", backbone_width_multiplier=1.0, backbone_layer_multiplier=1.0)
+        build(name="mobilenet_v3_small", stem_width_multiplier=1.0, backbone_layer_multiplier=1.0)
     with pytest.raises(ValueError, match="multiple of 4, but got 6"):
         build("spgnet { decoder_channels: 6 }")

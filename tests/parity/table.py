@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from tests import shared
-from tests.parity import deeplab, losses, motion_deeplab, networks, postprocess, recursive, vip_deeplab
+from tests.parity import deeplab, losses, motion_deeplab, networks, postprocess, recursive, tracking, vip_deeplab
 
 PAGE = shared.ROOT / "docs/parity.md"
 
@@ -92,6 +92,7 @@ def _lines() -> Iterable[str]:
         bfloat16=False,
         xla=False,
     )
+    yield _line(tracking.CASE, tracking.measure, bfloat16=False, xla=False)
     yield _line("vip_deeplab_two_frame", vip_deeplab.measure_two_frames, bfloat16=False, xla=False)
     yield _line("vip_deeplab_stitching", vip_deeplab.measure_stitching, bfloat16=False, xla=False)
 

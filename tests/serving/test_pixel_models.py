@@ -16,10 +16,12 @@ evaluator_options { add_flipped_images: true }
 MAPS = {
     "panoptic_deeplab": sorted(network.MAPS),
     "deeplab_v3": ["semantic_pred", "semantic_scores"],
+    "lr_aspp": ["semantic_pred", "semantic_scores"],
+    "spgnet": ["semantic_pred", "semantic_scores"],
     "deeper_lab": sorted(network.MAPS),
     "recursive_feature_pyramid": sorted(network.MAPS),
 }
-SLOW = ("deeplab_v3", "deeper_lab", "recursive_feature_pyramid")
+SLOW = ("deeplab_v3", "lr_aspp", "spgnet", "deeper_lab", "recursive_feature_pyramid")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MAPS])
@@ -45,5 +47,5 @@ def test_network_equals_the_model_in_memory(name, picture):
     assert sorted(lean) == MAPS[name]
     sizes = {key: tuple(value.shape[1:3]) for key, value in got.items()}
     # These stay as the network gives them.
-    assert {sizes.pop(key) for key in ("semantic_logits", *deeper_lab.MAPS) if key in sizes} == {(65, 65)}
+    assert {sizes.pop(key) for key in ("semantic_logits", "guide_logits", *deeper_lab.MAPS) if key in sizes} == {(65, 65)}
     assert set(sizes.values()) == {(50, 90)}

@@ -1,4 +1,4 @@
-"""A few steps of training and an evaluation of Panoptic-DeepLab and DeepLabV3+."""
+"""A few steps of training and an evaluation of the models of single pixels."""
 
 import json
 
@@ -17,6 +17,7 @@ trainer_options {
 }
 evaluator_options { eval_interval: 100 save_predictions: true }
 """
+MORE_TERMS = {"panoptic_deeplab": {"center_loss", "regression_loss"}, "spgnet": {"guide_loss"}}
 
 
 @pytest.mark.slow
@@ -27,6 +28,8 @@ evaluator_options { eval_interval: 100 save_predictions: true }
         ("deeplab_v3_plus", "train_and_eval", "evaluation/iou/IoU"),
         ("panoptic_deeplab", "train", None),
         ("deeplab_v3", "train", None),
+        ("lr_aspp", "train_and_eval", "evaluation/iou/IoU"),
+        ("spgnet", "train_and_eval", "evaluation/iou/IoU"),
     ],
 )
 def test_train_and_evaluate(tmp_path, name, mode, value):
@@ -38,7 +41,7 @@ def test_train_and_evaluate(tmp_path, name, mode, value):
     train = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     terms = {key.removeprefix("losses/train_") for key in train[0] if key.startswith("losses/train_")}
     expected = {"semantic_loss", "total_loss"}
-    assert terms == (expected | {"center_loss", "regression_loss"} if name == "panoptic_deeplab" else expected)
+    assert terms == expected | MORE_TERMS.get(name, set())
     if value is None:
         return
     assert 0 <= values[value] <= 1

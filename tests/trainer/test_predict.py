@@ -2,14 +2,17 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 
-from deeplab2_kmax.serving import images
+from deeplab2_kmax.serving import images, predictor, video
 from deeplab2_kmax.serving.classes import ClassTable
 from deeplab2_kmax.serving.prediction import Prediction
 from tests import shared
@@ -100,3 +103,53 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path):
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+class Model:
+    """Stands for both predictors; `pictures` is None for a model of video."""
+
+    pictures = None
+
+    def __init__(self, *arguments, **options):
+        self.arguments = arguments
+
+
+class Pictures(Model):
+    """One of pictures."""
+
+
+class PicturesAsVideo(Model):
+    """One that knows pictures and makes tracks of them."""
+
+    pictures = Pictures()
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, expected",
+    [
+        (Model, [], (Model, True)),
+        (Model, ["--novideo"], (Pictures, False)),
+        (PicturesAsVideo, [], (Pictures, False)),
+        (PicturesAsVideo, ["--video", "--fps=5", "--camera=1,1,1,1"], (PicturesAsVideo, True)),
+        (PicturesAsVideo, ["--formats=step"], "--formats is for videos: add --video, or leave it out"),
+        (Model, ["--novideo", "--fps=5"], "--fps is for videos"),
+        (Model, ["--formats=step,vps"], "--formats: expected any of coco, step, dvps, got 'vps'"),
+        (Model, ["--camera=1,2"], "expected a camera fx,fy,cx,cy in pixels, got '1,2'"),
+    ],
+)
+def test_videos_by_the_model_or_by_flag(monkeypatch, kind, arguments, expected):
+    monkeypatch.setattr(predictor, "Predictor", Pictures)
+    monkeypatch.setattr(video, "VideoPredictor", kind)
+
+    def run():
+        predict._check_flags(["predict"])
+        return predict._predictor()
+
+    with flagsaver.flagsaver():
+        flags.FLAGS(["predict", "--model=m", "--input=x.png", "--output=out", *arguments])
+        if isinstance(expected, str):
+            with pytest.raises(ValueError, match=re.escape(expected)):
+                run()
+        else:
+            found, is_video = run()
+            assert (type(found), is_video) == expected

@@ -15,7 +15,6 @@ Trait = tuple[int, int, bool]
 
 _DIVISORS = tuple(sorted({dataset.label_divisor for dataset in datasets.DATASETS.values()}))
 _NAMED = 3  # data sets in a message
-_ASK = ": is --dataset (or `dataset` of the config) right?"
 
 
 def traits(ids: np.ndarray) -> set[Trait]:
@@ -53,14 +52,12 @@ def check(
     told = f"{num_bad} of {num_records} records have labels that {dataset.name} does not"
     # A class file of one's own may describe the records of any converter.
     if (unfit or dataset.name in datasets.DATASETS) and (made := _made_for(sources, others)):
-        return [
-            Problem(
-                "wrong_dataset", where, "", f"their manifest names {_listed(made)}" + f"; {told}" * (num_bad > 0) + _ASK
-            )
-        ]
-    if unfit and (fitting := _fitting(found, others)):
-        return [Problem("wrong_dataset", where, "", f"{told}; they would fit {_listed(fitting)}{_ASK}")]
-    return []
+        told = f"their manifest names {_listed(made)}" + (f"; {told}" if num_bad else "")
+    elif unfit and (fitting := _fitting(found, others)):
+        told = f"{told}; they would fit {_listed(fitting)}"
+    else:
+        return []
+    return [Problem("wrong_dataset", where, "", f"{told}: is --dataset (or `dataset` of the config) right?")]
 
 
 def _made_for(sources: Iterable[Mapping[str, Any]], others: Sequence[datasets.Dataset]) -> list[str]:
