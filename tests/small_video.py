@@ -22,7 +22,8 @@ class State(NamedTuple):
 class Counting(video.VideoModel):
     """Bright pixels are the thing class 1 with the number of the frame, from 1, as their instance; others are class 0.
 
-    Depth is the number of frames. With `delayed` the answer is about the frame before.
+    Depth is the number of frames. A frame with a white corner fails an assertion. With `delayed` the answer is about
+    the frame before.
     """
 
     def __init__(self, label_divisor: int, *, delayed: bool = False):
@@ -46,6 +47,7 @@ class Counting(video.VideoModel):
         )
 
     def step(self, frame, state):
+        tf.debugging.assert_less(tf.reduce_min(frame[:, :2, :2]), 252.0, "the frame is too bright")
         new = State(state.count + 1, {"last": frame}, tf.concat([state.seen, [tf.reduce_max(frame)]], axis=0)[-4:])
         return (self._answer(state.frame["last"], state.count) if self.delay else self._answer(frame, new.count)), new
 

@@ -54,7 +54,8 @@ def test_every_default_is_valid():
         ),
         (
             'evaluator_options { raw_formats: "coco_panoptic" }',
-            "evaluator_options.raw_formats[0]: expected one of deeplab2, coco, cityscapes, step, got 'coco_panoptic'",
+            "evaluator_options.raw_formats[0]: expected one of deeplab2, coco, cityscapes, step, dvps, got "
+            "'coco_panoptic'",
         ),
         (
             "model_options { backbone { drop_path_keep_prob: nan } }",

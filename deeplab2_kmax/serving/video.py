@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -115,8 +116,8 @@ class VideoPredictor:
             The prediction for the frame `delay` before, or None.
 
         Raises:
-            ValueError: the frame is broken, too large, or not of the size of the frames before. It is as if it had not
-                come: the next one can follow.
+            ValueError: the frame is broken, too large, not of the size of the frames before, or its instances are more
+                than the label divisor has ids for. It is as if it had not come: the next one can follow.
         """
         image = images.read(frame, pixel_limit=self.pixel_limit)
         size = (image.shape[0], image.shape[1])
@@ -233,7 +234,10 @@ class _Stepping:
         self._state: list[Any] = self._functions.start()
 
     def step(self, image: np.ndarray, about: np.ndarray) -> Prediction:
-        maps, self._state = self._functions.step(image, self._state)
+        try:
+            maps, self._state = self._functions.step(image, self._state)
+        except tf.errors.InvalidArgumentError as error:  # an assertion of the model, about ids that do not fit
+            raise ValueError(_assertion(error.message)) from None
         return self._prediction(about, maps)
 
     def finish(self, about: np.ndarray) -> Prediction:
@@ -259,6 +263,12 @@ class _Stepping:
             tf.bitcast(tf.constant(state[name]), spec.dtype) if spec.dtype in _STORED else tf.constant(state[name])
             for name, spec in zip(names, expected)
         ]
+
+
+def _assertion(message: str) -> str:
+    """What an assertion within a graph says, in one line; TensorFlow lays the places of its code around it."""
+    said = re.search(r"assertion failed: \[([^\]]*)\]", message)
+    return said[1] if said else " ".join(message.split())
 
 
 def _stored(part: tf.Tensor) -> tf.Tensor:

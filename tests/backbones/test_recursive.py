@@ -38,6 +38,7 @@ def zero(*layers):
             variable.assign(tf.zeros_like(variable))
 
 
+@pytest.mark.slow
 def test_sizes():
     backbone_checks.check_sizes(build(output_stride=16))
 
@@ -149,6 +150,7 @@ def test_both_passes_start_from_a_checkpoint_without_recursion(tmp_path, backbon
         assert "semantic_decoder/aspp/conv0/conv/kernel" in report.mismatched  # other channels
 
 
+@pytest.mark.slow
 def test_its_own_checkpoint_keeps_the_passes_apart(tmp_path):
     model = model_around(build())
     prefix = tf.train.Checkpoint(model=model).write(str(tmp_path / "whole"))

@@ -142,7 +142,7 @@ def _tiny(config: Any, folder: pathlib.Path) -> Any:
     for options in (config.train_dataset_options, config.eval_dataset_options):
         options.file_pattern[:] = [str(folder / "scenes.tfrecord")]
         options.crop_size[:] = CROP
-        if options.min_resize_value:
+        if any(options.min_resize_value):  # [0]: no resizing
             options.min_resize_value[:] = CROP
             options.max_resize_value[:] = CROP
         options.batch_size = 1

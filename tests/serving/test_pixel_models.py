@@ -47,5 +47,7 @@ def test_network_equals_the_model_in_memory(name, picture):
     assert sorted(lean) == MAPS[name]
     sizes = {key: tuple(value.shape[1:3]) for key, value in got.items()}
     # These stay as the network gives them.
-    assert {sizes.pop(key) for key in ("semantic_logits", "guide_logits", *deeper_lab.MAPS) if key in sizes} == {(65, 65)}
+    assert {sizes.pop(key) for key in ("semantic_logits", "guide_logits", *deeper_lab.MAPS) if key in sizes} == {
+        (65, 65)
+    }
     assert set(sizes.values()) == {(50, 90)}

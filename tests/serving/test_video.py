@@ -165,7 +165,9 @@ def test_frames_and_states_that_do_not_fit(exports, tmp_path):
     predictor(frames(1)[0])
     with pytest.raises(ValueError, match="expected a frame of 50x20 as those before, found 50x21"):
         predictor(frames(1, size=(21, 50))[0])
-    predictor(frames(2)[1])  # the frame that did not fit has left no trace
+    with pytest.raises(ValueError, match="the frame is too bright"):  # an assertion within the model
+        predictor(np.full([20, 50, 3], 255, np.uint8))
+    predictor(frames(2)[1])  # what did not fit has left no trace
     assert columns(predictor.finish())[1] == 2
     predictor.save(path)
     tracked = video.VideoPredictor.__new__(video.VideoPredictor)

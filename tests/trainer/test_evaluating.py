@@ -309,7 +309,7 @@ def test_sequences_that_are_cut_into_pieces(tmp_path, monkeypatch):
 def test_models_of_video_keep_their_state_within_a_sequence(tmp_path, compiled):
     """Frames are white but for the label's sake; the thing's id in a prediction is the number of the frame."""
     model = small_video.build(label_divisor=VIDEO.label_divisor)
-    data = video(["a", "a", "a", "b", "c"]).map(lambda one: {**one, "image": tf.fill(tf.shape(one["image"]), 255.0)})
+    data = video(["a", "a", "a", "b", "c"]).map(lambda one: {**one, "image": tf.fill(tf.shape(one["image"]), 250.0)})
     evaluator = make(
         tmp_path, model=model, data=data, dataset=VIDEO, tasks=("step", "depth"), use_tf_function=compiled,
         strategy=replicas.two(), save_raw_predictions=True, raw_formats=["step"],

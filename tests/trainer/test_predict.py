@@ -106,7 +106,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path):
 
 
 class Model:
-    """Stands for both predictors; `pictures` is None for a model of video."""
+    """A VideoPredictor of a model of video."""
 
     pictures = None
 
@@ -114,8 +114,11 @@ class Model:
         self.arguments = arguments
 
 
-class Pictures(Model):
-    """One of pictures."""
+class Pictures:
+    """A Predictor."""
+
+    def __init__(self, *arguments, **options):
+        self.arguments = arguments
 
 
 class PicturesAsVideo(Model):

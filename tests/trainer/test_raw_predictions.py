@@ -114,6 +114,26 @@ def test_step_keeps_the_classes_of_training(tmp_path):
     assert read(tmp_path / "step" / "0002" / "000003.png")[0, 0].tolist() == [13, 1, 44]
 
 
+def test_dvps(tmp_path):
+    """Names of the data sets stay; others get their sequence in front."""
+    city = datasets.lookup("cityscapes_dvps")
+    names = {"000001_000007_hanover_000000_000712_leftImg8bit.png": "000001_000007_hanover_000000_000712"}
+    names["000012.png"] = "night-1_000012"
+    with raw_predictions.RawPredictions(tmp_path, city, formats=["dvps"]) as writer:
+        for name in names:
+            depth = np.full([1, 1, 1], 2.5, np.float32)
+            writer.write(
+                name, {"panoptic_pred": np.array([[13 * 1000 + 300]]), "depth_pred": depth}, sequence="night_1"
+            )
+        with pytest.raises(ValueError, match="called <sequence>_<number of the frame>, found neither"):
+            writer.write("dawn.png", {"panoptic_pred": np.array([[0]])}, sequence="night_1")
+    assert sorted(path.name for path in (tmp_path / "dvps").iterdir()) == sorted(
+        f"{stem}_{what}.png" for stem in names.values() for what in ("class", "instance", "depth")
+    )
+    found = [read(tmp_path / "dvps" / f"night-1_000012_{what}.png")[0, 0] for what in ("class", "instance", "depth")]
+    assert found == [13, 300, 640]
+
+
 def test_depth_beyond_the_format(tmp_path):
     assert raw_formats._depth(np.array([[0.0, 1000.0, -1.0]])).tolist() == [[0, 65535, 0]]
 

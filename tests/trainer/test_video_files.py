@@ -39,10 +39,10 @@ class Late:
     def answer(self, image):
         if image is None:
             return None
-        panoptic = np.zeros(image.shape[:2], np.int32)
-        panoptic[:, : image.shape[1] // 2] = 1000 + image[0, 0, 0]
+        panoptic, red = np.zeros(image.shape[:2], np.int32), int(image[0, 0, 0])
+        panoptic[:, : image.shape[1] // 2] = 1000 + red
         ones = np.ones(panoptic.shape, np.float32)
-        depth = ones * image[0, 0, 0] / 2 if self.depth else None
+        depth = ones * red / 2 if self.depth else None
         return Prediction(image, panoptic, panoptic // 1000, ones, ones, CLASSES, depth, of_video=True)
 
 
