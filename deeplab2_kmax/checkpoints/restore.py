@@ -23,6 +23,12 @@ _NOT_MODEL = ("optimizer", "backbone_optimizer", "global_step", "save_counter")
 _BACKBONE_ROOTS = ("encoder/", "backbone/_encoder/")
 # Parts that no classifier has.
 _MODEL_PARTS = {"pixel_decoder", "transformer_decoder", "semantic_decoder", "semantic_last_layer"}
+# Last layers by DeepLab2's names, then by paths of ours: models that DeepLab2 does not have go by those alone.
+_SEMANTIC_LAST = ("semantic_last_layer", "semantic_head/last/", "last/", "low_last/")
+_INSTANCE_LAST = (
+    *("motion_regression_head_last_layer", "instance_regression_head_last_layer", "instance_center_head_last_layer"),
+    *("motion_head/last/", "offset_head/last/", "center_head/last/"),
+)
 _LEAST_BACKBONE_SHARE = 0.9
 _SHOWN = 8
 # Where a recursive feature pyramid has its networks.
@@ -123,13 +129,9 @@ def load_initial(
     reader, stored = _open(path)
     skip, asked = list(skip), skip
     if not restore_semantic_last_layer:
-        skip.append("semantic_last_layer")
+        skip += _SEMANTIC_LAST
     if not restore_instance_last_layer:
-        skip += [
-            "motion_regression_head_last_layer",
-            "instance_regression_head_last_layer",
-            "instance_center_head_last_layer",
-        ]
+        skip += _INSTANCE_LAST
     names, stored = max(_namings(model, ours, stored), key=lambda naming: _hits(*naming))
     if _hits(names, stored) == 0:
         raise ValueError(

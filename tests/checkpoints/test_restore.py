@@ -127,6 +127,13 @@ def test_initial_from_our_own_run(model, tmp_path):
         np.testing.assert_array_equal(restore.variable_paths(model)[path], variable)
 
 
+def test_initial_from_our_own_run_without_the_last_semantic_layer(model, tmp_path):
+    prefix = tf.train.Checkpoint(model=small.build()).save(str(tmp_path / "ckpt"))
+    report = restore.load_initial(model, prefix, restore_semantic_last_layer=False)
+    assert sorted(report.skipped) == ["semantic_head/last/bias", "semantic_head/last/kernel"]
+    assert len(report.loaded) == len(model.variables) - 2
+
+
 def test_initial_from_deeplab2_without_last_layers(model, stored, tmp_path):
     prefix = write(tmp_path, stored)
     report = restore.load_initial(model, prefix, restore_semantic_last_layer=False, skip=["transformer_class_head"])

@@ -63,7 +63,9 @@ def test_targets_equal_the_reference():
         **centers.make(found, where, sigma=8.0, dataset=CITYSCAPES),
         **video.make_motion(found, previous, previous.points),
         **video.make_next(where, after),
-        "prev_center_heatmap_without_noise": instance_centers.heatmap(previous.points, tf.constant([65, 97]), sigma=8.0),
+        "prev_center_heatmap_without_noise": instance_centers.heatmap(
+            previous.points, tf.constant([65, 97]), sigma=8.0
+        ),
         "crowd": tf.cast(found.is_crowd, tf.int32),
     }
     for key, expected in manifest["outputs"].items():
