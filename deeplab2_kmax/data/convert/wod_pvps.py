@@ -13,8 +13,8 @@ frames as protocol buffers that need its own package to read. --wod_root is a fo
 
 A map's red channel is the class, green * 256 + blue the instance, which is the same in all frames and cameras of a
 sequence; depth has 16 bits, metres * 256, 0 where there is none; num_cameras, which a panorama may have, says how many
-cameras see a pixel, by which STQ is weighted. A sequence holds labelled frames in a row: in the order of their names one
-follows the other. Splits whose name contains `test` have no labels and no depth.
+cameras see a pixel, by which STQ is weighted. A sequence holds labelled frames in a row: in the order of their names
+one follows the other. Splits whose name contains `test` have no labels and no depth.
 
 With `_multicam` a record is a moment seen by all --cameras, otherwise a frame of one camera, whose video is called
 <sequence>_<camera>. With `depth_video` every record stores depth and the next frame, and the last frame of a sequence
