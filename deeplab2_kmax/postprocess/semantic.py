@@ -1,6 +1,6 @@
 """The most probable class of every pixel.
 
-Works on blocks of rows, so that the upsampled logits of a whole image never exist at once.
+Works on blocks, so that the upsampled logits of a whole image never exist at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.structures import MaskClasses, SemanticMaps
 
 LOGITS, PROBABILITIES = "semantic_logits", "semantic_probs"
+BLOCK_NUMBERS = 500_000  # values of pixels at borders held at a time
+_LEAST_GAIN = 3  # times as many pixels must there be as lie at borders
 
 
 def build(
@@ -30,22 +32,91 @@ def classify(maps: Mapping[str, tf.Tensor], size: mask_merging.Size) -> Semantic
     `maps` has `semantic_probs`, or else `semantic_logits`, [B, h, w, C].
     """
     are_probabilities = PROBABILITIES in maps
-    values = maps[PROBABILITIES if are_probabilities else LOGITS]
+    values = tf.cast(maps[PROBABILITIES if are_probabilities else LOGITS], tf.float32)
 
-    def block(pixels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        best = tf.argmax(pixels, axis=-1, output_type=tf.int32)
-        if are_probabilities:
-            return best, tf.reduce_max(pixels, axis=-1)
+    def highest(pixels: tf.Tensor) -> tuple[tf.Tensor]:
+        top = tf.reduce_max(pixels, axis=-1)
         # The largest of the softmax, of which the others are not needed.
-        return best, tf.exp(tf.reduce_max(pixels, axis=-1) - tf.reduce_logsumexp(pixels, axis=-1))
+        return (top if are_probabilities else tf.exp(top - tf.reduce_logsumexp(pixels, axis=-1)),)
 
-    def image(one: tf.Tensor) -> SemanticMaps:
-        return SemanticMaps(*mask_merging.by_row_blocks(block, one, size, dtypes=(tf.int32, tf.float32)))
+    def scores(one: tf.Tensor) -> tf.Tensor:
+        return mask_merging.by_row_blocks(highest, one, size, dtypes=(tf.float32,))[0]
 
-    values = tf.cast(values, tf.float32)
-    if values.shape[0] == 1:
-        found = SemanticMaps(*(m[tf.newaxis] for m in image(values[0])))
-    else:
-        found = tf.map_fn(image, values, fn_output_signature=SemanticMaps(tf.int32, tf.float32))
+    # Apart, so that a graph that asks for no scores does not compute them.
+    found = SemanticMaps(
+        _each(lambda one: most_probable(one, size), values, tf.int32), _each(scores, values, tf.float32)
+    )
     shape = [values.shape[0], *(tf.get_static_value(side) for side in size)]
     return SemanticMaps(*(tf.ensure_shape(m, shape) for m in found))
+
+
+def most_probable(values: tf.Tensor, size: mask_merging.Size) -> tf.Tensor:
+    """The class that is highest in the bilinearly resized values [h, w, C], [H, W] int32; of equal ones the lowest.
+
+    Between four places where one class is the highest it is so everywhere, because bilinear values are means of the
+    four: only pixels at borders are computed.
+    """
+    height, width = size
+    best = tf.argmax(values, axis=-1, output_type=tf.int32)
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(low, side) for low, side in zip(tf.unstack(tf.shape(best)), (height, width))
+    )
+    rows = tf.gather(best, top), tf.gather(best, bottom)
+    corners = [tf.gather(row, side, axis=1) for row in rows for side in (left, right)]
+    found = corners[0]
+    differs = tf.reduce_any([corner != found for corner in corners[1:]], axis=0)
+    # The first pixel is among them, so that there is one.
+    border = tf.concat([[[0, 0]], tf.cast(tf.where(differs), tf.int32)], axis=0)  # [P, 2]
+    flat = tf.reshape(values, [-1, values.shape[-1]])
+    low_width = tf.shape(best)[1]
+
+    def pixels(places: tf.Tensor) -> tf.Tensor:
+        y, x = places[:, 0], places[:, 1]
+
+        def line(row: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            begin = tf.gather(row, y) * low_width
+            return tuple(tf.gather(flat, begin + tf.gather(side, x)) for side in (left, right))
+
+        part = tf.gather(down, y)[:, tf.newaxis]
+        first, last = (upper * (1.0 - part) + lower * part for upper, lower in zip(line(top), line(bottom)))
+        between = first + (last - first) * tf.gather(across, x)[:, tf.newaxis]
+        return tf.argmax(between, axis=-1, output_type=tf.int32)
+
+    def some() -> tf.Tensor:
+        count = tf.shape(border)[0]
+        block_rows = tf.maximum(1, BLOCK_NUMBERS // values.shape[-1])
+        blocks = tf.map_fn(
+            # The last block repeats the last pixel, to be as large as the others.
+            lambda start: pixels(tf.gather(border, tf.minimum(start + tf.range(block_rows), count - 1))),
+            tf.range(0, count, block_rows),
+            fn_output_signature=tf.int32,
+            parallel_iterations=1 if tf.executing_eagerly() else mask_merging.PARALLEL_BLOCKS,
+        )
+        return tf.tensor_scatter_nd_update(found, border, tf.reshape(blocks, [-1])[:count])
+
+    def all_pixels() -> tf.Tensor:
+        def block(pixels: tf.Tensor) -> tuple[tf.Tensor]:
+            return (tf.argmax(pixels, axis=-1, output_type=tf.int32),)
+
+        return mask_merging.by_row_blocks(block, values, size, dtypes=(tf.int32,))[0]
+
+    # Row by row is faster where there is little to leave out.
+    return tf.cond(tf.shape(border)[0] * _LEAST_GAIN > tf.size(found), all_pixels, some)
+
+
+def _neighbours(low: tf.Tensor, side: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The places before and after each of `side` pixels among `low` ones with aligned corners, and how far it is on."""
+    step = tf.cast(low - 1, tf.float32) / tf.cast(tf.maximum(side - 1, 1), tf.float32)
+    position = tf.cast(tf.range(side), tf.float32) * step
+    before = tf.minimum(tf.cast(position, tf.int32), low - 1)
+    part = position - tf.cast(before, tf.float32)
+    # On a place itself the next one has no say.
+    after = tf.where(part > 0.0, tf.minimum(before + 1, low - 1), before)
+    return before, after, part
+
+
+def _each(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`function` of every image of a batch."""
+    if values.shape[0] == 1:
+        return function(values[0])[tf.newaxis]
+    return tf.map_fn(function, values, fn_output_signature=dtype)
