@@ -18,7 +18,8 @@ from absl import app, flags
 from evaluation import charts, report
 
 _COLUMNS = 2
-_TITLE, _LEGEND = 28, 24  # heights of the lines above and below a chart
+_TITLE, _LEGEND = 28, 20  # heights of the title and of a line of the legend
+_MARGIN = 52  # of the legend
 _LETTER = 7.2  # mean width in the legend
 # The page behind the picture may be light or dark.
 _STYLE = (
@@ -35,16 +36,18 @@ def write(path: str | pathlib.Path, drawn: Sequence[charts.Chart]) -> pathlib.Pa
     """
     if not drawn:
         raise ValueError("There are no curves to draw.")
-    width, height = charts.SIZE[0], charts.SIZE[1] + _TITLE + _LEGEND
+    legends = [_legend_lines(chart) for chart in drawn]
+    width, height = charts.SIZE[0], charts.SIZE[1] + _TITLE + _LEGEND * max(map(len, legends)) + 8
     columns, rows = min(_COLUMNS, len(drawn)), -(-len(drawn) // _COLUMNS)
     body = []
-    for index, chart in enumerate(drawn):
+    for index, (chart, legend) in enumerate(zip(drawn, legends)):
         x, y = index % columns * width, index // columns * height
         body.append(f'<text x="{x + 12}" y="{y + 18}" class="title">{html.escape(chart.title)}</text>')
         drawing = charts.svg(chart)
         place = f'x="{x}" y="{y + _TITLE}" width="{width}" height="{charts.SIZE[1]}" '
         body.append(drawing.replace("<svg ", f"<svg {place}", 1))
-        body.append(_legend(chart, x + 52, y + _TITLE + charts.SIZE[1] + 12))
+        for number, line in enumerate(legend):
+            body.append(_drawn_line(line, x + _MARGIN, y + _TITLE + charts.SIZE[1] + 12 + number * _LEGEND))
     size = f'width="{columns * width}" height="{rows * height}" viewBox="0 0 {columns * width} {rows * height}"'
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,15 +56,27 @@ def write(path: str | pathlib.Path, drawn: Sequence[charts.Chart]) -> pathlib.Pa
     return path
 
 
-def _legend(chart: charts.Chart, x: float, y: float) -> str:
-    """Colour, label and last value of every curve, in one line."""
-    parts = []
+def _legend_lines(chart: charts.Chart) -> list[list[charts.Key]]:
+    """Colour, label and last value of every curve, in as many lines as it takes."""
+    lines: list[list[charts.Key]] = [[]]
     for key in charts.keys(chart):
-        text = f"{key.label} {key.value}"
-        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{key.color}"/>')
-        parts.append(f'<text x="{x + 9}" y="{y}">{html.escape(text)}</text>')
-        x += 28 + _LETTER * len(text)
+        if lines[-1] and sum(map(_length, [*lines[-1], key])) > charts.SIZE[0] - _MARGIN:
+            lines.append([])
+        lines[-1].append(key)
+    return lines
+
+
+def _drawn_line(line: Sequence[charts.Key], x: float, y: float) -> str:
+    parts = []
+    for key in line:
+        parts.append(f'<circle cx="{x:g}" cy="{y - 4:g}" r="4" fill="{key.color}"/>')
+        parts.append(f'<text x="{x + 9:g}" y="{y:g}">{html.escape(f"{key.label} {key.value}")}</text>')
+        x += _length(key)
     return "".join(parts)
+
+
+def _length(key: charts.Key) -> float:
+    return 28 + _LETTER * len(f"{key.label} {key.value}")
 
 
 def main(argv: list[str]) -> int:
