@@ -135,12 +135,15 @@ def group(centers: tf.Tensor, offsets: tf.Tensor, is_thing: tf.Tensor, *, rules:
         points, heights = tf.gather(points, kept), tf.gather(heights, kept)
 
     def assign() -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = tf.cast(tf.where(is_thing), tf.int32)  # [P, 2]
-        votes = tf.cast(pixels, tf.float32) + tf.gather_nd(offsets, pixels)
+        # Flat places: with one index in the place of two everything is faster.
+        pixels = tf.cast(tf.where(tf.reshape(is_thing, [-1]))[:, 0], tf.int32)  # [P]
+        grid = tf.cast(tf.stack([pixels // shape[1], pixels % shape[1]], axis=1), tf.float32)
+        votes = grid + tf.gather(tf.reshape(offsets, [-1, 2]), pixels)
         votes = tf.clip_by_value(tf.where(tf.math.is_nan(votes), 0.0, votes), -_FARTHEST, _FARTHEST)
         nearest = _nearest(votes, tf.cast(points, tf.float32))
-        instance = tf.scatter_nd(pixels, nearest + 1, shape)
-        return instance, tf.scatter_nd(pixels, tf.gather(heights, nearest), shape)
+        # A sum of one number each; scattering them takes three times as long.
+        instance = tf.reshape(tf.math.unsorted_segment_sum(nearest + 1, pixels, tf.size(is_thing)), shape)
+        return instance, tf.gather(tf.concat([[0.0], heights], axis=0), instance)
 
     def none() -> tuple[tf.Tensor, tf.Tensor]:
         return tf.zeros(shape, tf.int32), tf.zeros(shape, tf.float32)

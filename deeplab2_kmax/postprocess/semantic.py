@@ -61,10 +61,10 @@ def most_probable(values: tf.Tensor, size: mask_merging.Size) -> tf.Tensor:
     (top, bottom, down), (left, right, across) = (
         _neighbours(low, side) for low, side in zip(tf.unstack(tf.shape(best)), (height, width))
     )
-    rows = tf.gather(best, top), tf.gather(best, bottom)
-    corners = [tf.gather(row, side, axis=1) for row in rows for side in (left, right)]
-    found = corners[0]
-    differs = tf.reduce_any([corner != found for corner in corners[1:]], axis=0)
+    padded = tf.pad(best, [[0, 1], [0, 1]], "SYMMETRIC")
+    others = padded[1:, :-1], padded[:-1, 1:], padded[1:, 1:]
+    differs = tf.reduce_any([other != best for other in others], axis=0)
+    found, differs = (tf.gather(tf.gather(low, top), left, axis=1) for low in (best, differs))
     # The first pixel is among them, so that there is one.
     border = tf.concat([[[0, 0]], tf.cast(tf.where(differs), tf.int32)], axis=0)  # [P, 2]
     flat = tf.reshape(values, [-1, values.shape[-1]])
