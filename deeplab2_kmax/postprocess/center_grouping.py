@@ -141,7 +141,7 @@ def group(centers: tf.Tensor, offsets: tf.Tensor, is_thing: tf.Tensor, *, rules:
         votes = grid + tf.gather(tf.reshape(offsets, [-1, 2]), pixels)
         votes = tf.clip_by_value(tf.where(tf.math.is_nan(votes), 0.0, votes), -_FARTHEST, _FARTHEST)
         nearest = _nearest(votes, tf.cast(points, tf.float32))
-        # A sum of one number each; scattering them takes three times as long.
+        # Sums of one number each: scattering them takes longer.
         instance = tf.reshape(tf.math.unsorted_segment_sum(nearest + 1, pixels, tf.size(is_thing)), shape)
         return instance, tf.gather(tf.concat([[0.0], heights], axis=0), instance)
 
