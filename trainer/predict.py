@@ -65,17 +65,19 @@ _MEGAPIXELS = flags.DEFINE_float("max_megapixels", 100, "Larger pictures are ski
 def find_pictures(sources: Iterable[str]) -> dict[str, pathlib.Path]:
     """The pictures behind paths, folders and globs, by name: the path within its folder, without the ending.
 
-    Frames are in the order of the numbers in their names.
+    Of several folders each has its own name before it. Frames are in the order of the numbers in their names.
 
     Raises:
         ValueError: a source that gives no picture.
     """
     found: dict[str, pathlib.Path] = {}
+    sources = list(sources)
+    prefixes = _prefixes(path for path in map(pathlib.Path, sources) if path.is_dir())
     for source in sources:
         path = pathlib.Path(source)
         if path.is_dir():
             inside = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            pictures = [(p.relative_to(path), p) for p in inside]
+            pictures = [(prefixes[path] / p.relative_to(path), p) for p in inside]
         elif path.exists():
             pictures = [(pathlib.Path(path.name), path)]
         else:
@@ -237,6 +239,18 @@ def _refuse_to_overwrite(pictures: dict[str, pathlib.Path], output: pathlib.Path
                 raise ValueError(
                     f"{output / folder / name}.png is an input and would be overwritten: choose another --output"
                 )
+
+
+def _prefixes(folders: Iterable[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
+    """What stands before the names of the pictures of every folder: nothing if there is one folder."""
+    found: dict[pathlib.Path, pathlib.Path] = {}
+    for folder in dict.fromkeys(folders):
+        name, number = folder.resolve().name, 1
+        while pathlib.Path(name) in found.values():
+            number += 1
+            name = f"{folder.resolve().name}_{number}"
+        found[folder] = pathlib.Path(name)
+    return found if len(found) > 1 else dict.fromkeys(found, pathlib.Path())
 
 
 def _free_name(inner: pathlib.Path, taken: dict[str, pathlib.Path]) -> str:

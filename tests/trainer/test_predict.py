@@ -77,6 +77,17 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path):
         predict.find_pictures([str(tmp_path / "*.bmp")])
 
 
+def test_several_folders_keep_their_names(tmp_path):
+    folders = [tmp_path / "a" / "left", tmp_path / "b" / "left", tmp_path / "right"]
+    for folder in folders:
+        picture(folder / "0.png")
+
+    found = predict.find_pictures([str(folder) for folder in folders])
+
+    assert list(found) == ["left/0", "left_2/0", "right/0"]
+    assert [path.parent for path in found.values()] == folders
+
+
 def test_inputs_are_never_overwritten(tmp_path):
     inside = picture(tmp_path / "overlay" / "a.png")
     before = inside.read_bytes()
