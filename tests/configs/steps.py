@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -212,28 +213,37 @@ def _line(name: str) -> str | None:
     return line
 
 
-def main() -> None:
-    """With a name: prints that config's result as JSON. Without: all of them, two at a time, and the page.
+def _write(rows: Mapping[str, str]) -> None:
+    page = _INTRODUCTION.format(height=CROP[0], width=CROP[1], tensorflow=tf.__version__)
+    PAGE.write_text(page + "".join(f"| `{name}` | {rows[name]}\n" for name in sorted(rows)))
 
-    With `--add`: those alone that the page lacks; its other rows stay.
+
+def main() -> None:
+    """With a name: prints that config's result as JSON. Without: all of them, two at a time, each row to the page.
+
+    With `--add`: those alone that the page lacks. Either way rows stay until there is a newer one, so that `--add`
+    goes on where a run was interrupted.
     """
-    kept: dict[str, str] = {}
-    if sys.argv[1:] == ["--add"]:
-        kept = dict(re.findall(r"^\| `(.+?)` \| (.+)$", PAGE.read_text(), re.MULTILINE))
-    elif len(sys.argv) > 1:
+    add = sys.argv[1:] == ["--add"]
+    if len(sys.argv) > 1 and not add:
         print(json.dumps(step(sys.argv[1])._asdict()))
         return
     same = groups()
-    wanted = [first for first, names in same.items() if not kept.keys() >= set(names)]
+    shipped = {name for names in same.values() for name in names}
+    written = dict(re.findall(r"^\| `(.+?)` \| (.+)$", PAGE.read_text(), re.MULTILINE))
+    rows = {name: line for name, line in written.items() if name in shipped}
+    wanted = [first for first, names in same.items() if not (add and rows.keys() >= set(names))]
+    failed = []
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        lines = dict(zip(wanted, pool.map(_line, wanted)))
-    failed = [name for name, line in lines.items() if line is None]
+        for first, line in zip(wanted, pool.map(_line, wanted)):
+            if line is None:
+                failed.append(first)
+            else:
+                rows.update(dict.fromkeys(same[first], line))
+                _write(rows)
+    _write(rows)
     if failed:
-        sys.exit(f"Failed: {', '.join(failed)}. {PAGE} stays as it was.")
-    rows = {name: line for first, line in lines.items() for name in same[first]}
-    rows.update((name, line) for names in same.values() for name in names if (line := kept.get(name)))
-    page = _INTRODUCTION.format(height=CROP[0], width=CROP[1], tensorflow=tf.__version__)
-    PAGE.write_text(page + "".join(f"| `{name}` | {rows[name]}\n" for name in sorted(rows)))
+        sys.exit(f"Failed: {', '.join(failed)}. Their rows in {PAGE} stay as they were.")
 
 
 if __name__ == "__main__":
