@@ -198,13 +198,22 @@ def groups() -> dict[str, list[str]]:
     return {names[0]: names for names in found.values()}
 
 
-def _line(name: str) -> str | None:
-    """The row of the table, from a process of its own; None and a message where it fails."""
-    process = subprocess.run([sys.executable, "-m", _MODULE, name], capture_output=True, text=True)
+def step_apart(name: str) -> Result:
+    """`step` in a process of its own, whose memory goes with it. `RuntimeError` with its last line where it fails."""
+    process = subprocess.run([sys.executable, "-m", _MODULE, name], cwd=resolved.ROOT, capture_output=True, text=True)
     if process.returncode:
-        print(f"{name}: {process.stderr.strip().splitlines()[-1]}", flush=True)
+        told = process.stderr.strip().splitlines() or [f"ended with {process.returncode}"]
+        raise RuntimeError(f"{name}: {told[-1]}")
+    return Result(**json.loads(process.stdout.splitlines()[-1]))
+
+
+def _line(name: str) -> str | None:
+    """The row of the table; None and a message where it fails."""
+    try:
+        result = step_apart(name)
+    except RuntimeError as error:
+        print(error, flush=True)
         return None
-    result = Result(**json.loads(process.stdout.splitlines()[-1]))
     line = (
         f"{result.parameters:,} | {result.parameters - result.semantic_branch:,} | {result.train_loss:.2f} "
         f"| {result.gradient_norm:.2g} | {result.eval_loss:.2f} |"

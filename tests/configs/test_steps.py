@@ -8,13 +8,21 @@ from tests.configs import steps
 
 # Training the others has tests of its own.
 FAST = ("tiny/panoptic_deeplab_synthetic",)
-NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow, id=name) for name in steps.groups()]
+SLOW = [name for name in steps.groups() if name not in FAST]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_config_trains_and_is_evaluated(name):
-    result = steps.step(name)
-
+def check(result):
     assert all(math.isfinite(value) for value in result)
     assert result.gradient_norm > 0
     assert 0 <= result.quality <= 1
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_config_trains_and_is_evaluated(name):
+    check(steps.step(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_shipped_config_trains_and_is_evaluated(name):
+    check(steps.step_apart(name))  # the networks of all together would take some 20 GB
