@@ -31,3 +31,22 @@ def _free_graphs():
     keras.backend.clear_session()
     gc.collect()
     gc.freeze()
+
+
+# Of networks, steps and metrics at tiny sizes, whose graphs run once or twice, TensorFlow's rewriter of graphs takes
+# longer than the run. It is on where its work matters: single layers, parity, exports, whole runs, slow tests.
+_AS_WRITTEN = {
+    "backbones",
+    "configs",
+    "evaluation",
+    "losses",
+    "models",
+    "trainer",
+    "transformer_decoders",
+}
+
+
+@pytest.fixture(autouse=True)
+def _graphs_as_written(request):
+    off = request.path.parent.name in _AS_WRITTEN and not request.node.get_closest_marker("slow")
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off})

@@ -15,7 +15,7 @@ class State(NamedTuple):
     """What the tests look for in saved states."""
 
     count: tf.Tensor  # [] int32, frames so far
-    frame: dict[str, tf.Tensor]  # "last": [1, H, W, 3] float32
+    frame: dict[str, tf.Tensor]  # "last": [1, H, W, 2] float32, its logits
     seen: tf.Tensor  # [?] float32, the largest red of every frame, of the last four
 
 
@@ -36,33 +36,35 @@ class Counting(video.VideoModel):
         self.built = True
 
     def call(self, images, training=False):
-        return self._answer(images[..., :3], tf.constant(1))
+        return self._answer(self.observe(images[..., :3], None), tf.constant(1))
 
     def start(self, size):
-        return State(tf.constant(0), {"last": tf.zeros([1, *size, 3])}, tf.zeros([0]))
+        return State(tf.constant(0), {"last": tf.zeros([1, *size, 2])}, tf.zeros([0]))
 
     def state_spec(self, size):
         return State(
-            tf.TensorSpec([], tf.int32), {"last": tf.TensorSpec([1, *size, 3])}, tf.TensorSpec([None], tf.float32)
+            tf.TensorSpec([], tf.int32), {"last": tf.TensorSpec([1, *size, 2])}, tf.TensorSpec([None], tf.float32)
         )
 
-    def step(self, frame, state):
+    def observe(self, frame, state):
+        return tf.stack([tf.zeros(tf.shape(frame)[:3]), frame[..., 0] - self.threshold], axis=-1)
+
+    def conclude(self, frame, observed, state):
         tf.debugging.assert_less(tf.reduce_min(frame[:, :2, :2]), 252.0, "the frame is too bright")
-        new = State(state.count + 1, {"last": frame}, tf.concat([state.seen, [tf.reduce_max(frame)]], axis=0)[-4:])
-        return (self._answer(state.frame["last"], state.count) if self.delay else self._answer(frame, new.count)), new
+        new = State(state.count + 1, {"last": observed}, tf.concat([state.seen, [tf.reduce_max(frame)]], axis=0)[-4:])
+        return (self.finish(state) if self.delay else self.finish(new)), new
 
     def finish(self, state):
         return self._answer(state.frame["last"], state.count)
 
     def step_record(self, images, state):
         _, new = self.step(images[..., :3], state)
-        return self._answer(images[..., :3], new.count), new
+        return self.finish(new), new
 
-    def _answer(self, frame: tf.Tensor, count: tf.Tensor) -> structures.DeepLabOutput:
-        logits = tf.stack([tf.zeros(tf.shape(frame)[:3]), frame[..., 0] - self.threshold], axis=-1)
+    def _answer(self, logits: tf.Tensor, count: tf.Tensor) -> structures.DeepLabOutput:
         semantic = tf.argmax(logits, axis=-1, output_type=tf.int32)
         instance = semantic * count
-        scores = tf.ones_like(frame[..., 0])
+        scores = tf.ones_like(logits[..., 0])
         panoptic = semantic * self.label_divisor + instance
         maps = structures.CenterMaps(panoptic, semantic, instance, scores, scores, scores)
         depth = tf.cast(count, tf.float32) * scores[..., tf.newaxis]

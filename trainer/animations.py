@@ -72,7 +72,8 @@ class Gif(_File):
 
     def _write(self, picture: np.ndarray) -> None:
         single = io.BytesIO()
-        Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE).save(single, "GIF")
+        # Without interlace: the rows are taken over as they are stored.
+        Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE).save(single, "GIF", interlace=0)
         content = single.getvalue()
         # Pillow writes the colours once for the whole file; here they go into the frame.
         bits = content[10] & 7

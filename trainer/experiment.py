@@ -32,6 +32,7 @@ from trainer import (
 from trainer import state as states
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
+_ASSERTION = "assertion failed:"  # of a record, met in the middle of training: the message names file and record
 
 
 def run(
@@ -57,7 +58,8 @@ def run(
         The values of the last evaluation; empty where there was none.
 
     Raises:
-        ValueError: config, data or checkpoints are not as they must be; nothing has been changed then.
+        ValueError: config, data or checkpoints are not as they must be; nothing has been changed then. Or, while it
+            runs, a record that does not fit: its file and number are named, and checkpoints stay.
         training.NonFiniteLoss: a step was not finite.
         interrupts.Stopped: SIGINT or SIGTERM in training; the state is saved.
     """
@@ -76,7 +78,12 @@ def run(
     with contextlib.ExitStack() as stack:
         run_ = _Run(config, mode, folder, strategy, state, stack)
         run_.announce(differences)
-        return run_.go()
+        try:
+            return run_.go()
+        except tf.errors.InvalidArgumentError as error:
+            if _ASSERTION not in error.message:
+                raise
+            raise ValueError(_asserted(error.message)) from error
 
 
 class _Run:
@@ -282,6 +289,11 @@ def num_records(options: dataset_pb2.DatasetOptions) -> int:
     allow_empty = [datasets.lookup(part.dataset).empty_shards for part in parts]
     files = [record_index.find_files(part.file_pattern) for part in parts]
     return sum(record_index.build(paths, allow_empty=empty).num_records for paths, empty in zip(files, allow_empty))
+
+
+def _asserted(message: str) -> str:
+    """What an assertion said, without TensorFlow's wrapping."""
+    return message.split(_ASSERTION)[-1].split("\n")[0].replace("] [", " ").strip(" []")
 
 
 def _seed(options: trainer_pb2.TrainerOptions) -> None:

@@ -144,15 +144,16 @@ def run(
         the outcome of every training.
 
     Raises:
-        ValueError: a config, checkpoint or frame is not as it must be, or the folder holds another experiment.
+        ValueError: a config, checkpoint, record or frame is not as it must be, or the folder holds another experiment.
+            What can be known of later rounds is looked at before the first training.
     """
-    for number, student in enumerate(students, start=1):
-        if student.train_dataset_options.dataset != config.train_dataset_options.dataset:
-            names = student.train_dataset_options.dataset, config.train_dataset_options.dataset
-            raise ValueError(f"round {number}: the student learns {names[0]}, but its teacher knows {names[1]}")
     labelling = [
         pseudo_labels.teacher(one, scales=recipe.scales, mirrored=recipe.mirrored) for one in (config, *students[:-1])
     ]
+    for number, (student, label_config) in enumerate(zip(students, labelling), start=1):
+        _check_student(f"round {number}", student, label_config)
+    for one in (*([] if teacher_checkpoint else [config]), *students):
+        _check_training(one)
     steps = [_fine_tune_steps(recipe, student) for student in students]
     root = pathlib.Path(model_dir) / config.experiment_name
     journal = _Journal(root, (not teacher_checkpoint) + 2 * len(students) + sum(map(bool, steps)), recipe, say)
@@ -172,8 +173,41 @@ def run(
     return journal.rows
 
 
+def _check_student(name: str, student: config_pb2.ExperimentOptions, teacher: config_pb2.ExperimentOptions) -> None:
+    """Raises a ValueError where a student cannot learn from a teacher's labels."""
+    from deeplab2_kmax import architectures  # imports TensorFlow
+
+    data, known = student.train_dataset_options, teacher.train_dataset_options.dataset
+    if data.dataset != known:
+        raise ValueError(f"{name}: the student learns {data.dataset}, but its teacher knows {known}")
+    learns, knows = architectures.of(student), architectures.of(teacher)
+    if data.use_two_frames or data.use_next_frame:
+        raise ValueError(
+            f"{name}: the student learns from two frames (use_two_frames, use_next_frame), but pseudo-labels are of "
+            "single ones. Take a model of single frames."
+        )
+    if "depth" in learns.targets:
+        raise ValueError(f"{name}: the student learns depth, which pseudo-labels do not have. Leave depth_head out.")
+    if "panoptic" in learns.tasks and "panoptic" not in knows.tasks:
+        raise ValueError(f"{name}: the student learns instances, but its teacher tells classes alone")
+
+
+def _check_training(config: config_pb2.ExperimentOptions) -> None:
+    """Raises a ValueError where a config cannot be trained, or files of human labels are missing or cut."""
+    from trainer import experiment
+
+    configs.check(config, _mode(config))
+    experiment.num_records(config.train_dataset_options)
+    if _mode(config) != "train":
+        experiment.num_records(config.eval_dataset_options)
+
+
+def _mode(config: config_pb2.ExperimentOptions) -> str:
+    return "train_and_eval" if config.eval_dataset_options.file_pattern else "train"
+
+
 class _Journal:
-    """Runs phases and remembers in a file which are finished."""
+    """Runs phases and remembers in a file which are begun and finished."""
 
     def __init__(self, root: pathlib.Path, total: int, recipe: Recipe, say: Callable[[str], None]):
         self.root, self.total, self.recipe, self._say = root, total, recipe, say
@@ -192,32 +226,30 @@ class _Journal:
 
     def train(self, phase: str, config: config_pb2.ExperimentOptions, folder: pathlib.Path, *, made_from: Any) -> str:
         """Trains a config on data `made_from` something and evaluates it; returns the folder with its checkpoints."""
-        from trainer import experiment
+        from trainer import checkpointing, experiment
 
         text = configs.to_text(config)
-        digest = hashlib.sha256(f"{text}\n{json.dumps(made_from, sort_keys=True)}".encode()).hexdigest()
+        digest = _digest(f"{text}\n{json.dumps(made_from, sort_keys=True)}")
         checkpoint = folder / config.experiment_name
-        done = self._phases.get(phase)
-        if done is not None and done["digest"] != digest:
-            raise ValueError(
-                f"{checkpoint} was trained with another config or on other labels. Use another --model_dir, or remove "
-                f"{self.root} to start anew."
-            )
+        known = self._known(phase, digest, checkpoint, there=checkpointing.newest(checkpoint) is not None)
         self._number += 1
         steps = config.trainer_options.solver_options.training_number_of_steps
-        if done is None:
+        if known is None or known["values"] is None:
             self._line(f"{phase}: {steps} steps, in {checkpoint}")
             begin = time.monotonic()
             folder.mkdir(parents=True, exist_ok=True)
             writer.write_text(folder / f"{config.experiment_name}.textproto", text)
-            mode = "train_and_eval" if config.eval_dataset_options.file_pattern else "train"
+            self._keep(phase, {"digest": digest, "values": None})
+            mode = _mode(config)
             values = experiment.run(config, mode, folder, num_gpus=self.recipe.num_gpus)
-            done = {"digest": digest, "values": {name: float(value) for name, value in values.items()}}
-            self._finish(phase, done)
-            self._line(f"{phase}: {_figures(done['values'])}, {time.monotonic() - begin:.0f} s")
+            if not values and mode != "train":  # stopped after its last step, before the figures were written
+                values = experiment.run(config, "eval", folder, num_gpus=self.recipe.num_gpus)
+            known = {"digest": digest, "values": {name: float(value) for name, value in values.items()}}
+            self._keep(phase, known)
+            self._line(f"{phase}: {_figures(known['values'])}, {time.monotonic() - begin:.0f} s")
         else:
-            self._line(f"{phase}: done before, {_figures(done['values'])}")
-        self.rows.append(Row(phase, done["values"]))
+            self._line(f"{phase}: done before, {_figures(known['values'])}")
+        self.rows.append(Row(phase, known["values"]))
         return str(checkpoint)
 
     def label(
@@ -229,22 +261,38 @@ class _Journal:
         folder: pathlib.Path,
     ) -> dict[str, Any]:
         """Labels frames by a checkpoint; returns the manifest."""
+        labels = f"naive_student: {checkpoint}"
+        digest = _digest(json.dumps(pseudo_labels.made_from(config, checkpoint, frames, source=labels), sort_keys=True))
+        self._known(phase, digest, folder, there=any(folder.glob(f"*{pseudo_labels.RECORDS}")))
         self._number += 1
         passes = len(self.recipe.scales) * (1 + self.recipe.mirrored)
         self._line(f"{phase}: {len(frames)} frames by {checkpoint}, {passes} passes each")
         begin = time.monotonic()
-        manifest, summary = pseudo_labels.make(
-            config, checkpoint, frames, folder, source=f"naive_student: {checkpoint}"
-        )
+        manifest, summary = pseudo_labels.make(config, checkpoint, frames, folder, source=labels)
+        self._keep(phase, {"digest": digest})
         self._line(f"{phase}: {summary}, {time.monotonic() - begin:.0f} s")
         return manifest
 
-    def _finish(self, phase: str, done: dict[str, Any]) -> None:
-        self._phases[phase] = done
+    def _known(self, phase: str, digest: str, folder: pathlib.Path, *, there: bool) -> dict[str, Any] | None:
+        """What the file says of a phase whose folder is `there`; an error if that was made from something else."""
+        known = self._phases.get(phase) if there else None
+        if known is not None and known["digest"] != digest:
+            raise ValueError(
+                f"{folder} was made with another config, from other frames or by another teacher. Use another "
+                "--model_dir, or remove that folder to make it anew; what depends on it has to be removed as well."
+            )
+        return known
+
+    def _keep(self, phase: str, known: dict[str, Any]) -> None:
+        self._phases[phase] = known
         writer.write_text(self._path, json.dumps({"format": FORMAT, "phases": self._phases}, indent=1) + "\n")
 
     def _line(self, text: str) -> None:
         self._say(f"naive_student [{self._number}/{self.total}] {text}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _copy(config: config_pb2.ExperimentOptions, name: str) -> config_pb2.ExperimentOptions:
@@ -282,8 +330,6 @@ def _program(values: flags.FlagValues) -> str | int:
         raise ValueError(f"--student_config_file: {len(others)} of them, but only {values.rounds} rounds")
     given = others or [config]
     students = [given[min(number, len(given) - 1)] for number in range(values.rounds)]
-    for one in (*([] if values.teacher_checkpoint else [config]), *others):
-        configs.check(one, "train_and_eval" if one.eval_dataset_options.file_pattern else "train")
     recipe = Recipe(
         scales=pseudo_labels.numbers(values.scales, "scales"),
         mirrored=values.mirrored,

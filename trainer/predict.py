@@ -71,6 +71,7 @@ def find_pictures(sources: Iterable[str]) -> dict[str, pathlib.Path]:
         ValueError: a source that gives no picture.
     """
     found: dict[str, pathlib.Path] = {}
+    known: set[pathlib.Path] = set()
     sources = list(sources)
     prefixes = _prefixes(path for path in map(pathlib.Path, sources) if path.is_dir())
     for source in sources:
@@ -86,7 +87,8 @@ def find_pictures(sources: Iterable[str]) -> dict[str, pathlib.Path]:
         if not pictures:
             raise ValueError(f"--input={source}: there is no picture there ({', '.join(SUFFIXES)})")
         for inner, picture in sorted(pictures, key=lambda pair: _natural(str(pair[1]))):
-            if picture.resolve() not in {p.resolve() for p in found.values()}:
+            if picture.resolve() not in known:
+                known.add(picture.resolve())
                 found[_free_name(inner, found)] = picture
     return found
 
@@ -111,35 +113,38 @@ def predict(
     output.mkdir(parents=True, exist_ok=True)
     images, annotations, failed = [], [], 0
     progress = _Progress(len(pictures))
-    for name, path in pictures.items():
-        try:
-            result = predictor(path)
-        except ValueError as error:
-            failed += 1
-            progress.note(f"skipped {error}")
-            continue
-        file_name = f"{name}.png"
-        for folder, picture in (("overlay", result.draw(alpha=alpha, names=names)), ("panoptic", result.coco_ids())):
-            target = output / folder / file_name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(target)
-        # COCO's images are named after their numbers.
-        image_id = int(name) if name.isdecimal() else name
-        height, width = result.panoptic.shape
-        images.append({"id": image_id, "file_name": path.name, "height": height, "width": width})
-        annotations.append(result.coco_annotation(file_name, image_id))
-        progress.step(name, f"{len(result.segments)} segments")
-    if annotations:
-        content = {"images": images, "annotations": annotations, "categories": predictor.classes.categories()}
-        target = output / "panoptic.json"
-        unfinished = target.with_name(".panoptic.json.tmp")
-        unfinished.write_text(json.dumps(content) + "\n")
-        unfinished.replace(target)
+    try:
+        for name, path in pictures.items():
+            try:
+                result = predictor(path)
+            except ValueError as error:
+                failed += 1
+                progress.note(f"skipped {error}")
+                continue
+            file_name = f"{name}.png"
+            drawn = result.draw(alpha=alpha, names=names)
+            for folder, picture in (("overlay", drawn), ("panoptic", result.coco_ids())):
+                target = output / folder / file_name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(target)
+            # COCO's images are named after their numbers.
+            image_id = int(name) if name.isdecimal() else name
+            height, width = result.panoptic.shape
+            images.append({"id": image_id, "file_name": path.name, "height": height, "width": width})
+            annotations.append(result.coco_annotation(file_name, image_id))
+            progress.step(name, f"{len(result.segments)} segments")
+    finally:  # also where it is stopped: the list is of the files that are there
+        if annotations:
+            content = {"images": images, "annotations": annotations, "categories": predictor.classes.categories()}
+            target = output / "panoptic.json"
+            unfinished = target.with_name(".panoptic.json.tmp")
+            unfinished.write_text(json.dumps(content) + "\n")
+            unfinished.replace(target)
     return len(annotations), failed
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 2 where the flags or the model are wrong, 1 where no picture could be predicted, else 0."""
+    """Exit code 2 where the flags or the model are wrong, 1 where no picture worked, 130 after Ctrl-C, else 0."""
     try:
         _check_flags(argv)
         pictures = find_pictures(_INPUT.value)
@@ -154,6 +159,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"predict: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\npredict: stopped; what was predicted before is in {_OUTPUT.value}", file=sys.stderr)
+        return 130
     seconds = time.monotonic() - begin
     speed = f", {seconds / done:.2f} s each" if done else ""
     skipped = f", {failed} skipped" if failed else ""

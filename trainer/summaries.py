@@ -110,7 +110,7 @@ class SamplePictures:
         maps, clusters = self._predict(sample[keys.IMAGE])
         shown = pictures(
             self._dataset,
-            sample[keys.IMAGE][0].numpy(),
+            sample[keys.IMAGE][0, ..., :3].numpy(),  # of video, the frame that the labels are of
             panoptic_prediction=maps["panoptic"][0].numpy() if "panoptic" in maps else None,
             semantic_prediction=None if "panoptic" in maps else maps["semantic"][0].numpy(),
             panoptic_label=sample[keys.PANOPTIC][0].numpy(),

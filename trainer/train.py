@@ -14,7 +14,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging
 
-_ASSERTION = "assertion failed:"
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
 _CONFIG = flags.DEFINE_string("config_file", None, "Experiment as text (ExperimentOptions). Required.")
@@ -53,8 +52,6 @@ def main(argv: list[str]) -> int:
         configs.check(config, _MODE.value)
     except (ValueError, OSError) as error:
         return _fail(error, 2)
-    import tensorflow as tf
-
     from trainer import checkpointing, experiment, interrupts, training
 
     if not flags.FLAGS["verbosity"].present:
@@ -64,11 +61,6 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         logging.debug("Raised here:", exc_info=error)
         return _fail(error, 2)
-    except tf.errors.InvalidArgumentError as error:
-        if _ASSERTION not in error.message:
-            raise
-        # A record that does not fit, met while training: the message names file and record.
-        return _fail(ValueError(error.message.split(_ASSERTION)[-1].split("\n")[0].replace("] [", " ").strip(" []")), 2)
     except (training.NonFiniteLoss, checkpointing.NonFiniteWeights) as error:
         return _fail(error, 1)
     except interrupts.Stopped as stopped:

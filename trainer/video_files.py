@@ -49,19 +49,25 @@ class VideoFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, error: object, *unused: object) -> None:
+    def __exit__(self, *unused: object) -> None:
+        # Also where it is stopped: the list is of the frames that are there.
         self.end_video()
-        if self._coco is not None and error is None:
+        if self._coco is not None:
             self._coco.close()
 
     def check(self, videos: Mapping[str, Mapping[str, pathlib.Path]]) -> None:
-        """Sees to it that no frame is overwritten.
+        """Sees to it that no frame is overwritten, and no file of another video.
 
         Raises:
-            ValueError: a frame lies where files of the output go.
+            ValueError: a frame lies where files of the output go, or two videos have one name there.
         """
         ours = [(self._folder / name).resolve() for name in _FOLDERS]
         moving = {self._animation_path(video).resolve() for video in videos if self._options.animation}
+        if len({_plain(video) for video in videos}) < len(videos):
+            raise ValueError(
+                f"two of the videos {', '.join(map(repr, videos))} have one name in the output, where signs other than "
+                'letters and digits become "-" and a video without a folder is called "video": rename a folder'
+            )
         for frames in videos.values():
             for path in frames.values():
                 if path.resolve() in moving or any(folder in path.resolve().parents for folder in ours):
@@ -104,9 +110,8 @@ class VideoFiles:
             raw_formats.save_step(self._folder / STEP / name, found.panoptic, classes.label_divisor)
         if self._has(DVPS, default=found.depth is not None):
             path = pathlib.PurePath(name)
-            video = path.parent.as_posix() if path.parent.name else "video"
-            plain = "".join(c if c.isalnum() or c in "-." else "-" for c in video)  # "_" ends it
-            stem = self._folder / DVPS / f"{plain}_{number:06d}_{path.name}"
+            video = path.parent.as_posix() if path.parent.name else ""
+            stem = self._folder / DVPS / f"{_plain(video)}_{number:06d}_{path.name}"
             raw_formats.save_dvps(stem, found.panoptic, classes.label_divisor, found.depth)
         if found.depth is not None:
             self._save("depth", name, visualize.depth_picture(found.depth))
@@ -207,6 +212,11 @@ def split(frames: dict[str, pathlib.Path]) -> dict[str, dict[str, pathlib.Path]]
         folder = pathlib.PurePath(name).parent
         videos.setdefault(folder.as_posix() if folder.name else "", {})[name] = path
     return videos
+
+
+def _plain(video: str) -> str:
+    """The name of a video in the names of files, where "_" ends it."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in video or "video")
 
 
 def _write(

@@ -64,6 +64,7 @@ def subsample(labels: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
         f"Labels of {sizes[0]} x {sizes[1]} pixels have no regular grid of {height} x {width} points with aligned "
         "corners: choose sizes of the form 32 k + 1."
     )
+    checks = []
     if all(isinstance(size, int) for size in sizes):
         step = max((labels.shape[1] - 1) // max(height - 1, 1), (labels.shape[2] - 1) // max(width - 1, 1), 1)
         if any(points not in (1, (size - 1) / step + 1) for size, points in zip(labels.shape[1:3], (height, width))):
@@ -72,10 +73,11 @@ def subsample(labels: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
         sizes, points = tf.shape(labels)[1:3], tf.stack([height, width])
         step = tf.reduce_max(tf.maximum((sizes - 1) // tf.maximum(points - 1, 1), 1))
         regular = (points == 1) | ((points - 1) * step == sizes - 1)
-        tf.debugging.Assert(tf.reduce_all(regular), [message, sizes, points])
+        checks = [tf.debugging.Assert(tf.reduce_all(regular), [message, sizes, points])]
     # A grid of one row (or column) is the first one.
     sampled = labels[:, ::step, ::step][:, :height, :width]
-    return tf.reshape(sampled, [tf.shape(labels)[0], height * width, *labels.shape[3:]])
+    with tf.control_dependencies(checks):  # or the error may be that of the reshape
+        return tf.reshape(sampled, [tf.shape(labels)[0], height * width, *labels.shape[3:]])
 
 
 def prepare(

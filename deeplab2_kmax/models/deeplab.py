@@ -19,11 +19,12 @@ from deeplab2_kmax.models import passes as multiple
 Size = tuple[Any, Any]
 Maps = Mapping[str, tf.Tensor]  # [B, h, w, C] by the names of DeepLabOutput's fields
 # (maps, size): heat map and offsets have that size; classes are told by `semantic_probs` where there are such, else by
-# `semantic_logits`, on any grid.
+# `semantic_logits`, on any grid. `offset_grid`, if any, has the offsets before they were resized, in pixels of that
+# size.
 Postprocess = Callable[[Maps, Size], Union[structures.CenterMaps, structures.PairMaps, structures.SemanticMaps]]
 
 LOGITS, PROBABILITIES = "semantic_logits", "semantic_probs"
-HEATMAP, OFFSETS = "center_heatmap", "offset_map"
+HEATMAP, OFFSETS, OFFSET_GRID = "center_heatmap", "offset_map", "offset_grid"
 
 
 class DeepLab(keras.Model):
@@ -104,7 +105,10 @@ def finish(maps: Maps, size: Size, postprocess: Postprocess | None = None) -> st
         output = output._replace(semantic_probs=tf.nn.softmax(output.semantic_logits))
     if postprocess is not None:
         # Classes are found some rows at a time, from logits on the network's grid.
-        output = output._replace(maps=postprocess({**whole, LOGITS: maps[LOGITS]}, size))
+        given = {**whole, LOGITS: maps[LOGITS]}
+        if OFFSETS in maps and PROBABILITIES not in maps:  # means over passes have no grid but that of pixels
+            given[OFFSET_GRID] = multiple.in_pixels(maps[OFFSETS], size)
+        output = output._replace(maps=postprocess(given, size))
     return output
 
 

@@ -88,27 +88,15 @@ class MotionDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
             tracks=() if self.postprocess is None else self.postprocess.spec(),
         )
 
-    def step(self, frame: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
-        """As VideoModel's. The first frame is its own previous one."""
-        frame = tf.cast(frame, tf.float32)
-        return self._advance(frame, tf.where(state.seen, state.frame, frame), state)
+    def observe(self, frame: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
+        """What `predict` gives. The first frame is its own previous one."""
+        return self._predict(frame, tf.where(state.seen, state.frame, frame), state)
 
-    def step_record(self, images: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
-        """As `step`, from a frame and the one before it [1, H, W, 6]; equal ones begin no new video."""
-        frame, previous = tf.split(tf.cast(images, tf.float32), 2, axis=-1)
-        return self._advance(frame, previous, state)
-
-    @building.plain_python
-    def _network(self, images: tf.Tensor, training: bool, pool_scale: float = 1.0) -> dict[str, tf.Tensor]:
-        if images.shape[-1] == self.channels - 1:
-            images = tf.pad(images, [[0, 0], [0, 0], [0, 0], [0, 1]])
-        # The heat map is scaled like a colour, as in DeepLab2, whose weights expect it so.
-        return super()._network(images, training, pool_scale)
-
-    def _advance(self, frame: tf.Tensor, previous: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
+    def conclude(
+        self, frame: tf.Tensor, observed: dict[str, tf.Tensor], state: State
+    ) -> tuple[structures.DeepLabOutput, State]:
         height, width = shapes.of(frame)[1:3]
-        found = self.predict(tf.concat([frame, previous, state.heatmap], axis=-1))
-        output = deeplab.finish(found, (height, width), self.postprocess)
+        output = deeplab.finish(observed, (height, width), self.postprocess)
         following = state._replace(seen=tf.constant(True), frame=frame)
         if output.maps is None:  # without label maps there are no instances to follow
             return output, following
@@ -117,3 +105,18 @@ class MotionDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
         return output._replace(maps=maps._replace(panoptic=tracked.panoptic)), following._replace(
             heatmap=tracked.heatmap[..., tf.newaxis], tracks=tracked.tracks
         )
+
+    def step_record(self, images: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
+        """As `step`, from a frame and the one before it [1, H, W, 6]; equal ones begin no new video."""
+        frame, previous = tf.split(tf.cast(images, tf.float32), 2, axis=-1)
+        return self.conclude(frame, self._predict(frame, previous, state), state)
+
+    @building.plain_python
+    def _network(self, images: tf.Tensor, training: bool, pool_scale: float = 1.0) -> dict[str, tf.Tensor]:
+        if images.shape[-1] == self.channels - 1:
+            images = tf.pad(images, [[0, 0], [0, 0], [0, 0], [0, 1]])
+        # The heat map is scaled like a colour, as in DeepLab2, whose weights expect it so.
+        return super()._network(images, training, pool_scale)
+
+    def _predict(self, frame: tf.Tensor, previous: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
+        return self.predict(tf.concat([frame, previous, state.heatmap], axis=-1))

@@ -70,13 +70,16 @@ def average(
 
 def resize_map(name: str, values: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
     """A map [B, h, w, C] at another size; offsets, one or more of (y, x), grow with it."""
-    if OFFSET in name:
-        steps = [
-            tf.cast(tf.maximum(new - 1, 1), values.dtype) / tf.cast(tf.maximum(old - 1, 1), values.dtype)
-            for new, old in zip(size, shapes.of(values)[1:3])
-        ]
-        values = values * tf.tile(tf.stack(steps), [values.shape[-1] // 2])
-    return resize.bilinear(values, size)
+    return resize.bilinear(in_pixels(values, size) if OFFSET in name else values, size)
+
+
+def in_pixels(offsets: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
+    """Offsets [B, h, w, 2 n], (y, x) on their own grid, in pixels of an image of `size`."""
+    steps = [
+        tf.cast(tf.maximum(new - 1, 1), offsets.dtype) / tf.cast(tf.maximum(old - 1, 1), offsets.dtype)
+        for new, old in zip(size, shapes.of(offsets)[1:3])
+    ]
+    return offsets * tf.tile(tf.stack(steps), [offsets.shape[-1] // 2])
 
 
 def _mirror(name: str, values: tf.Tensor) -> tf.Tensor:

@@ -43,10 +43,22 @@ class VideoModel(deeplab.DeepLab):
         Returns:
             The answer, with `maps` if the model has a post-processing, their ids those of tracks; and the new state.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define step().")
+        frame = tf.cast(frame, tf.float32)
+        return self.conclude(frame, self.observe(frame, state), state)
+
+    def observe(self, frame: tf.Tensor, state: State) -> Any:
+        """What the network sees in the next frame [1, H, W, 3] float32: nested tensors of the model's own.
+
+        Of a step, only this reads weights; an export folds them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define observe().")
+
+    def conclude(self, frame: tf.Tensor, observed: Any, state: State) -> tuple[structures.DeepLabOutput, State]:
+        """The rest of a step, from what `observe` gave for the same frame and state."""
+        raise NotImplementedError(f"{type(self).__name__} does not define conclude().")
 
     def finish(self, state: State) -> structures.DeepLabOutput:
-        """The answer for the last frame of a video, of models with a delay (of one frame)."""
+        """The answer for the last frame of a video, of models with a delay (of one frame); it reads no weights."""
         raise NotImplementedError(f"{type(self).__name__} does not define finish().")
 
     def step_record(self, images: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:

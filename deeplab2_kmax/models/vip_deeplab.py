@@ -150,16 +150,16 @@ class ViPDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
             given=tf.TensorSpec([max(self.classes.thing_ids, default=0) + 1], tf.int32),
         )
 
-    def step(self, frame: tf.Tensor, state: State) -> tuple[structures.DeepLabOutput, State]:
-        frame = tf.cast(frame, tf.float32)
-
+    def observe(self, frame: tf.Tensor, state: State) -> Look:
         def compare(number: int, features: structures.Pyramid) -> tuple[tf.Tensor, structures.Pyramid]:
             # The first frame is compared with itself.
-            return _either(state.seen, state.features[number], self._compared(features)), features
+            return _or_own(state.features[number], self._compared(features)), features
 
-        look = self._look(frame, compare)
-        before = {name: _either(state.seen, state.maps[name], values) for name, values in look.maps.items()}
-        output, following = self._advance(frame, before, look, state)
+        return self._look(frame, compare)
+
+    def conclude(self, frame: tf.Tensor, observed: Look, state: State) -> tuple[structures.DeepLabOutput, State]:
+        before = {name: _either(state.seen, state.maps[name], values) for name, values in observed.maps.items()}
+        output, following = self._advance(frame, before, observed, state)
         return output, following._replace(
             panoptic=tf.where(state.seen, following.panoptic, state.panoptic),
             given=tf.where(state.seen, following.given, state.given),
@@ -301,6 +301,13 @@ class ViPDeepLab(video.VideoModel, panoptic_deeplab.PanopticDeepLab):
 def _frames(images: tf.Tensor) -> tf.Tensor:
     """Pairs [B, H, W, 6] -> first frames, then the following ones, [2 B, H, W, 3]."""
     return tf.concat(tf.split(images, 2, axis=-1), axis=0)
+
+
+def _or_own(kept: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+    """`kept` [1, h, w, C], or `own` where that is empty: without a condition, which an export could not fold."""
+    rows = tf.reshape(kept, [-1, own.shape[-1]])
+    filled = tf.concat([rows, tf.reshape(own, [-1, own.shape[-1]])[tf.shape(rows)[0] :]], axis=0)
+    return tf.ensure_shape(tf.reshape(filled, tf.shape(own)), own.shape)
 
 
 def _either(condition: tf.Tensor, kept: tf.Tensor, own: tf.Tensor) -> tf.Tensor:

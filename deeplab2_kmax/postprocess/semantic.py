@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from deeplab2_kmax.postprocess import mask_merging
+from deeplab2_kmax.postprocess import mask_merging, quads
 from deeplab2_kmax.protos import evaluator_pb2
 from deeplab2_kmax.structures import MaskClasses, SemanticMaps
 
@@ -56,30 +56,24 @@ def most_probable(values: tf.Tensor, size: mask_merging.Size) -> tf.Tensor:
     Between four places where one class is the highest it is so everywhere, because bilinear values are means of the
     four: only pixels at borders are computed.
     """
-    height, width = size
     best = tf.argmax(values, axis=-1, output_type=tf.int32)
-    (top, bottom, down), (left, right, across) = (
-        _neighbours(low, side) for low, side in zip(tf.unstack(tf.shape(best)), (height, width))
-    )
-    padded = tf.pad(best, [[0, 1], [0, 1]], "SYMMETRIC")
-    others = padded[1:, :-1], padded[:-1, 1:], padded[1:, 1:]
-    differs = tf.reduce_any([other != best for other in others], axis=0)
-    found, differs = (tf.gather(tf.gather(low, top), left, axis=1) for low in (best, differs))
+    down, across = quads.sides(best, size)
+    found, differs = (quads.spread(low, down, across) for low in (best, quads.differ(best)))
     # The first pixel is among them, so that there is one.
-    border = tf.concat([[[0, 0]], tf.cast(tf.where(differs), tf.int32)], axis=0)  # [P, 2]
+    border = tf.concat([[0], tf.cast(tf.where(tf.reshape(differs, [-1]))[:, 0], tf.int32)], axis=0)  # [P]
     flat = tf.reshape(values, [-1, values.shape[-1]])
-    low_width = tf.shape(best)[1]
+    width, low_width = tf.shape(found)[1], tf.shape(best)[1]
 
     def pixels(places: tf.Tensor) -> tf.Tensor:
-        y, x = places[:, 0], places[:, 1]
+        y, x = places // width, places % width
 
         def line(row: tf.Tensor) -> tuple[tf.Tensor, ...]:
             begin = tf.gather(row, y) * low_width
-            return tuple(tf.gather(flat, begin + tf.gather(side, x)) for side in (left, right))
+            return tuple(tf.gather(flat, begin + tf.gather(column, x)) for column in (across.before, across.after))
 
-        part = tf.gather(down, y)[:, tf.newaxis]
-        first, last = (upper * (1.0 - part) + lower * part for upper, lower in zip(line(top), line(bottom)))
-        between = first + (last - first) * tf.gather(across, x)[:, tf.newaxis]
+        part = tf.gather(down.part, y)[:, tf.newaxis]
+        first, last = (upper * (1.0 - part) + lower * part for upper, lower in zip(line(down.before), line(down.after)))
+        between = first + (last - first) * tf.gather(across.part, x)[:, tf.newaxis]
         return tf.argmax(between, axis=-1, output_type=tf.int32)
 
     def some() -> tf.Tensor:
@@ -92,7 +86,10 @@ def most_probable(values: tf.Tensor, size: mask_merging.Size) -> tf.Tensor:
             fn_output_signature=tf.int32,
             parallel_iterations=1 if tf.executing_eagerly() else mask_merging.PARALLEL_BLOCKS,
         )
-        return tf.tensor_scatter_nd_update(found, border, tf.reshape(blocks, [-1])[:count])
+        made = tf.tensor_scatter_nd_update(
+            tf.reshape(found, [-1]), border[:, tf.newaxis], tf.reshape(blocks, [-1])[:count]
+        )
+        return tf.reshape(made, tf.shape(found))
 
     def all_pixels() -> tf.Tensor:
         def block(pixels: tf.Tensor) -> tuple[tf.Tensor]:
@@ -102,17 +99,6 @@ def most_probable(values: tf.Tensor, size: mask_merging.Size) -> tf.Tensor:
 
     # Row by row is faster where there is little to leave out.
     return tf.cond(tf.shape(border)[0] * _LEAST_GAIN > tf.size(found), all_pixels, some)
-
-
-def _neighbours(low: tf.Tensor, side: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The places before and after each of `side` pixels among `low` ones with aligned corners, and how far it is on."""
-    step = tf.cast(low - 1, tf.float32) / tf.cast(tf.maximum(side - 1, 1), tf.float32)
-    position = tf.cast(tf.range(side), tf.float32) * step
-    before = tf.minimum(tf.cast(position, tf.int32), low - 1)
-    part = position - tf.cast(before, tf.float32)
-    # On a place itself the next one has no say.
-    after = tf.where(part > 0.0, tf.minimum(before + 1, low - 1), before)
-    return before, after, part
 
 
 def _each(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -141,7 +141,7 @@ def export(
             **more,
         )
         compare = (
-            functools.partial(_compare_video, served=served)
+            functools.partial(_compare_video, model=model)
             if is_video
             else functools.partial(_compare, model=model, input_type=input_type, batched=batched)
         )
@@ -202,19 +202,26 @@ def _compare(
 def _compare_video(
     folder: pathlib.Path,
     *,
-    served: video_network.VideoNetwork,
+    model: video.VideoModel,
     config: config_pb2.ExperimentOptions,
     strict: bool,
 ) -> tuple[str, ...]:
     """The same on a short video, in memory without a graph; the lines are about its last frame."""
-    image = _picture_beside(config)
+    image, data = _picture_beside(config), config.eval_dataset_options
     frames = np.stack([np.roll(image, 2 * number, axis=1) for number in range(_VIDEO_FRAMES)])
-    state = served.start.python_function()
+    size = (data.crop_size[0], data.crop_size[1])
+    state = model.start(size)
+
+    def in_memory(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        nonlocal state
+        output, state = model.step(images, state)
+        return video_network.maps(output, size)
+
     for frame in frames:
-        expected = served.step.python_function(tf.constant(frame), *(state[name] for name in sorted(state)))
-        state = {name: expected.pop(name) for name in state}
-    if served.finish is not None:
-        expected = served.finish.python_function(frames.shape[1:3], *(state[name] for name in sorted(state)))
+        expected = network.serve(in_memory, data, frame[np.newaxis])
+    if model.delay:
+        last = video_network.maps(model.finish(state), size)
+        expected = network.to_raw_size(last, data, tf.constant(frames.shape[1:3]))
     return _differences(expected, _in_a_clean_process(_VIDEO_CLIENT, folder, frames), strict)
 
 

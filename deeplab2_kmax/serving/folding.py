@@ -14,6 +14,7 @@ from tensorflow.core.framework import graph_pb2
 
 # Results with at most this many numbers become constants, which TensorFlow's graph optimizers can look at.
 LARGEST_CONSTANT = 4096
+_CONTROL_FLOW = ("If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase")
 
 
 class Folded(tf.Module):
@@ -24,9 +25,16 @@ class Folded(tf.Module):
     """
 
     def __init__(self, traced: Any):
-        """Folds a `tf.types.experimental.ConcreteFunction` that takes and returns tensors."""
+        """Folds a `tf.types.experimental.ConcreteFunction` that takes and returns tensors.
+
+        Raises:
+            ValueError: it has conditions or loops, whose branches would stay behind.
+        """
         super().__init__(name="folded")
         graph_def = traced.graph.as_graph_def()
+        left = [node.name for node in graph_def.node if node.op in _CONTROL_FLOW]
+        if left:
+            raise ValueError(f"Expected a network without conditions and loops to fold, found {', '.join(left)}.")
         captured = {inner.op.name: outer for outer, inner in traced.graph.captures}
         self._inputs = [tensor.name for tensor in traced.inputs if tensor.op.name not in captured]
         self._outputs = [tensor.name for tensor in traced.outputs]

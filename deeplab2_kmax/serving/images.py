@@ -25,7 +25,7 @@ def read(source: Source, *, pixel_limit: int = PIXEL_LIMIT) -> Array:
 
     Args:
         source: a path; the bytes of an image file; or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8,
-            uint16 (0..65535), or of float or other integers with values 0..255.
+            uint16 (0..65535), or of float (not 0..1) or other integers with values 0..255.
         pixel_limit: largest number of pixels that is accepted.
 
     Raises:
@@ -108,6 +108,9 @@ def _from_array(values: Array, pixel_limit: int) -> Array:
         low, high = values.min(), values.max()
         if not (low >= 0 and high <= 255):  # also true for NaN
             raise ValueError(f"Expected an array with values 0..255, found {low}..{high}.")
+        if values.dtype.kind == "f" and high <= 1 and np.any((values > 0) & (values < 1)):
+            # Fractions alone are a picture in 0..1: read as 0..255 it would be black.
+            raise ValueError(f"Expected an array with values 0..255, found {low}..{high}: multiply it by 255.")
         values = (values + 0.5).astype(np.uint8) if values.dtype.kind == "f" else values.astype(np.uint8)
     if values.shape[-1] == 1:
         return np.repeat(values, 3, axis=-1)

@@ -134,6 +134,8 @@ def serve(
     `options` are the `eval_dataset_options`.
     """
     crop = preprocess.Sides(*options.crop_size)
+    # A SavedModel's function takes any shape: its client reads of a wrong one here, not in some operation behind.
+    images = tf.ensure_shape(images, images.shape)
     raw_size = tf.shape(images)[1:3]
     size = _kept(options, raw_size)
     resized = tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)

@@ -45,10 +45,9 @@ class Predictor:
             ValueError: no SavedModel, not one that takes pictures, or classes that are not known.
         """
         folder = pathlib.Path(saved_model_dir)
-        if not (folder / "saved_model.pb").is_file():
-            raise ValueError(f"{folder} is no SavedModel: expected a folder that trainer/export_model.py wrote.")
+        check(folder)
         table = classes.ClassTable.of(datasets.lookup(dataset)) if dataset else classes.read(folder)[0]
-        loaded = tf.saved_model.load(str(folder))
+        loaded = load(folder)
         if "serving_default" not in loaded.signatures:
             raise ValueError(f"{folder} has no signature serving_default.")
         signature = loaded.signatures["serving_default"]
@@ -116,6 +115,25 @@ class Predictor:
         """
         image = images.read(picture, pixel_limit=self.pixel_limit)
         return to_prediction(image, self._run(image), self.classes)
+
+
+def check(folder: pathlib.Path) -> None:
+    """Raises a ValueError if a folder holds no SavedModel."""
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError(f"{folder} is no SavedModel: expected a folder that trainer/export_model.py wrote.")
+
+
+def load(folder: pathlib.Path) -> Any:
+    """What tf.saved_model.load gives.
+
+    Raises:
+        ValueError: files are missing, cut off or changed.
+    """
+    try:
+        return tf.saved_model.load(str(folder))
+    except (OSError, IndexError, tf.errors.OpError) as error:  # all of these come of damaged files
+        text = " ".join(str(error).split())
+        raise ValueError(f"{folder}: the SavedModel is damaged, copy or export it again. {text}") from None
 
 
 def to_prediction(image: np.ndarray, maps: Mapping[str, tf.Tensor], table: classes.ClassTable) -> Prediction:

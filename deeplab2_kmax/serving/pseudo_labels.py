@@ -78,7 +78,8 @@ def find_frames(patterns: Iterable[str]) -> list[Frame]:
     """The frames behind globs, sorted, each once.
 
     Raises:
-        ValueError: a pattern without a match, or a file that is neither a picture nor a sound TFRecord file.
+        ValueError: a pattern without a match, or a file that is neither a picture nor a sound TFRecord file. Of a
+            picture the head alone is read here.
     """
     from deeplab2_kmax.data import record_index  # imports TensorFlow
 
@@ -94,6 +95,7 @@ def find_frames(patterns: Iterable[str]) -> list[Frame]:
             index = record_index.build([path], allow_empty=True) if os.path.getsize(path) else None
             found += [Frame(path, int(offset)) for offset in (index.offsets if index else ())]
         elif path.lower().endswith(files.IMAGES):
+            _check_head(path)
             found.append(Frame(path))
         else:
             expected = ", ".join((*files.IMAGES, RECORDS))
@@ -101,6 +103,15 @@ def find_frames(patterns: Iterable[str]) -> list[Frame]:
     if not found:
         raise ValueError("--unlabelled: there are no frames; see --help")
     return found
+
+
+def _check_head(path: str) -> None:
+    try:
+        with Image.open(path):
+            pass
+    except OSError as error:
+        told = " ".join(str(error).split())
+        raise ValueError(f"--unlabelled: {path} is not a readable image ({told}). Leave it out.") from error
 
 
 def teacher(
@@ -233,24 +244,31 @@ def make(
         return predictor[0](pixels)
 
     labeller = Labeller(predict, source=source)
-    paths = list(dict.fromkeys(frame.path for frame in frames))
     manifest = writer.write_split(
         output_dir,
         SPLIT,
         frames,
         labeller.encode,
         num_shards=-(-len(frames) // FRAMES_PER_SHARD),
-        source={
-            "converter": "pseudo_labels",
-            "labels": source,
-            "config": hashlib.sha256(configs.to_text(config).encode()).hexdigest(),
-            "checkpoint": _fingerprint(checkpoint),
-            "frames": writer.fingerprint(paths, os.sep),
-        },
+        source=made_from(config, checkpoint, frames, source=source),
         num_processes=1,  # of this machine's, which all work on one frame
         quiet=quiet,
     )
     return manifest, labeller.summary()
+
+
+def made_from(
+    config: config_pb2.ExperimentOptions, checkpoint: str, frames: Sequence[Frame], *, source: str
+) -> dict[str, str]:
+    """What labels depend on, as their manifest says it; arguments and errors as of `make`."""
+    paths = list(dict.fromkeys(frame.path for frame in frames))
+    return {
+        "converter": "pseudo_labels",
+        "labels": source,
+        "config": hashlib.sha256(configs.to_text(config).encode()).hexdigest(),
+        "checkpoint": _fingerprint(checkpoint),
+        "frames": writer.fingerprint(paths, os.sep),
+    }
 
 
 def _fingerprint(checkpoint: str) -> str:

@@ -60,7 +60,8 @@ class VideoPredictor:
         elif dataset is not None:
             raise ValueError(f"{folder} knows its classes, those of {table.dataset}: leave the data set out.")
         else:
-            functions = video_network.Functions(tf.saved_model.load(str(folder)), delay=delay)
+            predictor.check(folder)
+            functions = video_network.Functions(predictor.load(folder), delay=delay)
             self._set(_Stepping(functions, table), table, pixel_limit)
 
     @classmethod

@@ -10,9 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from deeplab2_kmax import structures
 from deeplab2_kmax.models import outputs, video
 from deeplab2_kmax.protos import config_pb2
-from deeplab2_kmax.serving import network
+from deeplab2_kmax.serving import folding, network
 
 START, STEP, FINISH = "start", "step", "finish"
 INPUT, SIZE = "input_tensor", "size"
@@ -26,14 +27,11 @@ def state_name(index: int) -> str:
 class VideoNetwork(tf.Module):
     """`start`, `step`, `finish` and `still` of a model in one size, the crop size of `eval_dataset_options`.
 
-    Unlike Network it runs the weights of the model itself: its state lives from assertions in order, which folding does
-    not keep.
+    The network's weights are folded, as in Network; what follows, where order matters, is the model's own.
     """
 
     def __init__(self, model: video.VideoModel, config: config_pb2.ExperimentOptions):
         super().__init__(name="video_network")
-        # The model itself would be saved layer by layer.
-        self.weights = list(model.variables)
         self.delay = model.delay
         data = config.eval_dataset_options
         size = (data.crop_size[0], data.crop_size[1])
@@ -44,22 +42,34 @@ class VideoNetwork(tf.Module):
             for index, part in enumerate(tf.nest.flatten(spec))
         ]
 
+        padded = tf.TensorSpec([1, *size, 3], tf.float32)
+        structure: list[Any] = []
+
+        def observe(images: tf.Tensor, *parts: tf.Tensor) -> list[tf.Tensor]:
+            observed = model.observe(images, tf.nest.pack_sequence_as(spec, parts))
+            structure[:] = [tf.nest.map_structure(lambda _: None, observed)]
+            return tf.nest.flatten(observed)
+
+        traced = tf.function(observe, input_signature=[padded, *state], autograph=False)
+        self.folded = folding.Folded(traced.get_concrete_function())
+
         def start() -> dict[str, tf.Tensor]:
             return _named(model.start(size))
 
         def step(image: tf.Tensor, *parts: tf.Tensor) -> dict[str, tf.Tensor]:
             after: dict[str, tf.Tensor] = {}
 
-            def run(frames: tf.Tensor) -> dict[str, tf.Tensor]:
-                output, new = model.step(frames, tf.nest.pack_sequence_as(spec, parts))
+            def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+                observed = tf.nest.pack_sequence_as(structure[0], self.folded(images, *parts))
+                output, new = model.conclude(images, observed, tf.nest.pack_sequence_as(spec, parts))
                 after.update(_named(new))
-                return _maps(output, size)
+                return maps(output, size)
 
             return {**network.serve(run, data, image[tf.newaxis]), **after}
 
         def finish(raw_size: tf.Tensor, *parts: tf.Tensor) -> dict[str, tf.Tensor]:
             output = model.finish(tf.nest.pack_sequence_as(spec, parts))
-            return network.to_raw_size(_maps(output, size), data, raw_size)
+            return network.to_raw_size(maps(output, size), data, raw_size)
 
         def still(image: tf.Tensor) -> dict[str, tf.Tensor]:
             found = step(image, *tf.nest.flatten(model.start(size)))
@@ -117,7 +127,8 @@ class Functions:
         return self._named[name](**inputs, **{state_name(index): part for index, part in enumerate(state)})
 
 
-def _maps(output: Any, size: tuple[int, int]) -> dict[str, tf.Tensor]:
+def maps(output: structures.DeepLabOutput, size: tuple[int, int]) -> dict[str, tf.Tensor]:
+    """What serving gives of a model's answer for a frame of `size`."""
     named = outputs.deeplab2_outputs(output)
     found = {name: named[name] for name in network.VIDEO_MAPS if name in named}
     # Where a state's parts have any size, so have the maps that come of them, as far as a graph can tell.

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 
 import numpy as np
@@ -29,7 +30,8 @@ PARAMETERS = {  # trainable, trainable without positions, other; of the networks
 def test_parameters(size):
     trainable, without_positions, others = PARAMETERS[size]
     for name, expected in ((size, trainable), (f"{size}_no_pe", without_positions)):
-        with tf.Graph().as_default():  # in which variables have shapes, but no values
+        # In a graph variables have shapes, but no values; those of the smallest are made sooner than a graph.
+        with contextlib.nullcontext() if size == "tiny_moat0" else tf.Graph().as_default():
             backbone = BACKBONES[name]()
             assert backbone_checks.count_parameters(backbone) == (expected, others)
         assert backbone.name == name

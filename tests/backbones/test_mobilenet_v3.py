@@ -39,7 +39,9 @@ def test_parameters(name, options, parameters, channels):
     assert backbone.channels == channels
 
 
-@pytest.mark.parametrize(("name", "output_stride"), [("small", 32), ("large", 32), ("small", 8)])
+@pytest.mark.parametrize(
+    ("name", "output_stride"), [("small", 32), pytest.param("large", 32, marks=pytest.mark.slow), ("small", 8)]
+)
 def test_sizes(name, output_stride):
     backbone_checks.check_sizes(BACKBONES[f"mobilenet_v3_{name}"](output_stride=output_stride))
 

@@ -1,5 +1,7 @@
 """Strides, dilations, sizes and drop path of the ResNet family."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,10 +59,16 @@ def test_atrous_consistency():
         )
 
 
+@functools.cache
+def small_one(name):
+    """One network for every size."""
+    return small.backbone(name)
+
+
 @pytest.mark.parametrize("name", ["resnet50", "resnet50_beta", "max_deeplab_s_backbone", "kmax_axial_resnet50"])
 @pytest.mark.parametrize("size", [(65, 65), (97, 65), (64, 50)])
 def test_sizes_and_channels(name, size):
-    model = small.backbone(name)
+    model = small_one(name)
     pyramid = model(tf.zeros([1, *size, 3]))
     for level in range(5):
         expected = tuple(-(-side // model.strides[level]) for side in size)

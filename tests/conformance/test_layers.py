@@ -1,6 +1,7 @@
 """What every public layer must do, over the table of cases."""
 
 import contextlib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -18,7 +19,8 @@ from tests import cases
 # Bases that cannot run by themselves.
 ABSTRACT = {"ResidualBlock"}
 
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+CASES = {case.name: case for case in cases.CASES}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def call(layer, arguments, training=False):
@@ -38,6 +40,19 @@ def live_layer(case, seed=0):
     return layer
 
 
+@functools.cache
+def _made(name):
+    layer = live_layer(CASES[name])
+    return layer, layer.get_weights()
+
+
+def shared_layer(case):
+    """The live layer of a case, made once for all tests that change nothing but its variables."""
+    layer, weights = _made(case.name)
+    layer.set_weights(weights)
+    return layer
+
+
 @contextlib.contextmanager
 def policy(name):
     before = keras.mixed_precision.global_policy()
@@ -49,6 +64,7 @@ def policy(name):
 
 
 def test_every_public_layer_has_a_case():
+    assert len(CASES) == len(cases.CASES), "two cases have the same name"
     covered = {type(case.make()).__name__ for case in cases.CASES}
     for package in (layers, heads):
         for info in pkgutil.iter_modules(package.__path__):
@@ -60,25 +76,26 @@ def test_every_public_layer_has_a_case():
                     assert name in covered, f"{module.__name__}.{name} has no row in tests/cases.py"
 
 
-@every_case
-@pytest.mark.parametrize("training", [False, True])
-def test_output_shape_and_eager_equals_graph(case, training):
-    layer = live_layer(case)
-    weights = layer.get_weights()
+def assert_graph_equals_eager(case, graph, training):
+    layer = shared_layer(case)
     eager = call(layer, case.arguments(), training)
     shapes = tf.nest.map_structure(lambda x: tuple(x.shape), eager)
     assert tf.nest.flatten(shapes) == tf.nest.flatten(case.output)
-    layer.set_weights(weights)
-    graph = tf.function(lambda *arguments: call(layer, arguments, training))(*case.arguments())
-    for expected, actual in zip(tf.nest.flatten(eager), tf.nest.flatten(graph)):
+    shared_layer(case)  # statistics are back
+    for expected, actual in zip(tf.nest.flatten(eager), tf.nest.flatten(graph(*case.arguments()))):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @every_case
-def test_sizes_may_differ_between_calls(case):
-    """A graph traced for unknown sizes gives the same as one for these."""
-    layer = live_layer(case)
-    arguments = case.arguments()
+def test_training_has_the_output_shape_and_eager_equals_graph(case):
+    layer = shared_layer(case)
+    graph = tf.function(lambda *arguments: call(layer, arguments, training=True))
+    assert_graph_equals_eager(case, graph, training=True)
+
+
+@every_case
+def test_inference_has_the_output_shape_and_eager_equals_a_graph_for_any_size(case):
+    layer, arguments = shared_layer(case), case.arguments()
 
     def any_size(x):
         channels_only = [None] * (x.shape.rank - 1) + [x.shape[-1]]
@@ -90,14 +107,13 @@ def test_sizes_may_differ_between_calls(case):
         signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arguments]
         if case.name == "batch_norm_of_axes":
             signature = [tf.TensorSpec([3, None, 2, None], tf.float32)]
-    graph = tf.function(lambda *args: call(layer, args), input_signature=signature)(*arguments)
-    for expected, actual in zip(tf.nest.flatten(call(layer, arguments)), tf.nest.flatten(graph)):
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    graph = tf.function(lambda *args: call(layer, args), input_signature=signature)
+    assert_graph_equals_eager(case, graph, training=False)
 
 
 @every_case
 def test_every_weight_gets_a_finite_gradient(case):
-    layer = live_layer(case)
+    layer = shared_layer(case)
     arguments = case.arguments()
     with tf.GradientTape() as tape:
         outputs = tf.nest.flatten(call(layer, arguments, training=True))
@@ -127,7 +143,7 @@ def test_inference_agrees_with_the_norms_unfolded(case, monkeypatch):
 
 @every_case
 def test_bfloat16(case):
-    full = call(live_layer(case), case.arguments())
+    full = call(shared_layer(case), case.arguments())
     with policy("mixed_bfloat16"):
         layer = live_layer(case)
         outputs = call(layer, case.arguments())
@@ -142,7 +158,7 @@ def test_bfloat16(case):
 
 @every_case
 def test_save_and_restore(case, tmp_path):
-    layer = live_layer(case, seed=0)
+    layer = shared_layer(case)
     expected = tf.nest.flatten(call(layer, case.arguments()))
     prefix = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "ckpt"))
     other = live_layer(case, seed=1)

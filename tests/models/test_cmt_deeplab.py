@@ -54,16 +54,19 @@ def model():
     return built
 
 
-def test_training_outputs(model):
-    eager, traced = model(images(), training=True), tf.function(lambda x: model(x, training=True))(images())
-    for output in (eager, traced):
-        assert output.prediction.class_logits.shape == (2, 6, 5)
-        assert output.prediction.mask_logits.shape == (2, 9, 17, 6)
-        assert output.prediction.pixel_features.shape == (2, 9, 17, 4)
-        assert output.semantic_logits.shape == (2, 9, 17, 5)
-        assert [p.mask_logits.shape for p in output.auxiliary] == [(2, 9, 17, 6)] * 3
-        assert [tuple(r.shape) for r in output.reference_masks] == [(2, 6, 4)] * 3
-        assert output.block_semantic_logits == ()
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "graph"])
+def test_training_outputs(model, graph):
+    def run(x):
+        return model(x, training=True)
+
+    output = (tf.function(run) if graph else run)(images())
+    assert output.prediction.class_logits.shape == (2, 6, 5)
+    assert output.prediction.mask_logits.shape == (2, 9, 17, 6)
+    assert output.prediction.pixel_features.shape == (2, 9, 17, 4)
+    assert output.semantic_logits.shape == (2, 9, 17, 5)
+    assert [p.mask_logits.shape for p in output.auxiliary] == [(2, 9, 17, 6)] * 3
+    assert [tuple(r.shape) for r in output.reference_masks] == [(2, 6, 4)] * 3
+    assert output.block_semantic_logits == ()
 
 
 def test_inference_in_a_graph_equals_eager_at_any_size(model):

@@ -48,7 +48,7 @@ def model():
 
 
 def test_training_outputs_share_the_grid_of_the_masks(model):
-    output = tf.function(lambda x: model(x, training=True, seed=tf.constant([1, 2])))(images())
+    output = model(images(), training=True, seed=tf.constant([1, 2]))
     assert output.prediction.class_logits.shape == (2, 6, 5)
     assert output.prediction.mask_logits.shape == (2, 9, 17, 6)
     assert output.prediction.pixel_features.shape == (2, 9, 17, 4)

@@ -25,15 +25,20 @@ def model():
     return built
 
 
+@pytest.fixture(scope="module")
+def plain():
+    return small.build()
+
+
 def test_training_gives_semantic_logits_of_the_relaxed_blocks(model):
-    output = tf.function(lambda x: model(x, training=True))(images())
+    output = model(images(), training=True)
     shapes = [None if x is None else tuple(x.shape) for x in output.block_semantic_logits]
     assert shapes == [(2, 2, 3, 5), None, (2, 5, 9, 5), (2, 9, 17, 5)]
     assert model(images(), training=False).block_semantic_logits == ()
 
 
-def test_only_the_heads_are_added(model):
-    plain, relaxed = restore.variable_paths(small.build()), restore.variable_paths(model)
+def test_only_the_heads_are_added(model, plain):
+    plain, relaxed = restore.variable_paths(plain), restore.variable_paths(model)
     assert {name for name in relaxed if name.startswith(HEADS)} == set(relaxed) - set(plain)
     assert set(plain) < set(relaxed)
     assert {name.split("/semantic_head/")[0] for name in relaxed if "blocks" in name and "/semantic_head/" in name} == {
@@ -43,22 +48,21 @@ def test_only_the_heads_are_added(model):
 
 
 @pytest.mark.parametrize("changes", ["", "remask: false"])
-def test_without_remask_nothing_is_added(changes):
+def test_without_remask_nothing_is_added(changes, plain):
     """Also the default, the first four of six blocks, where there are only three."""
-    plain = restore.variable_paths(small.build())
+    plain = restore.variable_paths(plain)
     relaxed = restore.variable_paths(small.build(f"max_deeplab {{ remax {{ {changes} }} }}"))
     added = {name.split("/")[2] for name in set(relaxed) - set(plain)}
     assert added == (set() if changes else {"0", "1", "2"})
 
 
-def test_inference_is_the_same_graph_and_reads_no_variable_of_a_head(model):
+def test_inference_is_the_same_graph_and_reads_no_variable_of_a_head(model, plain):
     def traced(built):
         spec = tf.TensorSpec([1, 65, 65, 3])
         found = tf.function(built.predict_masks, input_signature=[spec], autograph=False).get_concrete_function()
         operations = [node.op for node in found.graph.as_graph_def().node]
         return operations, found.variables, folding.Folded(found)
 
-    plain = small.build()
     theirs = restore.variable_paths(model)
     for name, variable in restore.variable_paths(plain).items():
         variable.assign(theirs[name])
@@ -74,14 +78,15 @@ def test_inference_is_the_same_graph_and_reads_no_variable_of_a_head(model):
 
 
 @pytest.mark.parametrize(
-    "precision, recompute",
+    "precision, recompute, graph",
     [
-        ("float32", "false"),
-        pytest.param("float32", "true", marks=pytest.mark.slow),
-        pytest.param("mixed_bfloat16", "false", marks=pytest.mark.slow),
+        ("float32", "false", False),
+        pytest.param("float32", "false", True, marks=pytest.mark.slow),
+        pytest.param("float32", "true", True, marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", "false", True, marks=pytest.mark.slow),
     ],
 )
-def test_gradients_reach_every_variable(precision, recompute):
+def test_gradients_reach_every_variable(precision, recompute, graph):
     with policy(precision):
         model = small.build(f"{ALL} ".replace("remax", f"kmax {{ recompute_transformer_decoder: {recompute} }} remax"))
     randomize(model)
@@ -89,13 +94,12 @@ def test_gradients_reach_every_variable(precision, recompute):
         text_format.Parse(LOSSES, trainer_pb2.LossOptions()), small.options(ALL).max_deeplab, small.CLASSES
     )
 
-    @tf.function
     def step():
         with tf.GradientTape() as tape:
             terms = loss(model(images(), training=True, seed=tf.constant([1, 2])), batch())
         return terms, tape.gradient(terms["total_loss"], model.trainable_variables)
 
-    terms, gradients = step()
+    terms, gradients = (tf.function(step) if graph else step)()
     semantic = {name for name in terms if name.endswith("semantic_loss")}
     assert semantic == {"semantic_loss", "aux_0semantic_loss", "aux_2semantic_loss", "aux_3semantic_loss"}
     assert np.isfinite(terms["total_loss"]).all()

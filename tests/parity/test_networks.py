@@ -17,8 +17,10 @@ BEFORE_ASSIGNMENT = ("encoder_", "pixel_decoder_")
 CASES = {case.name: case for case in (*networks.CASES, *deeplab.CASES)}
 
 
-# Tracing the many passes of these takes longer than running them.
+# Tracing the many passes of these takes longer than running them; slow tests do. That graphs of these networks give the
+# same is shown at tiny sizes in tests/models and tests/backbones.
 EAGER = {case.name for case in deeplab.CASES}
+EAGER |= {"kmax_resnet50", "kmax_resnet50_gain2", "kmax_transformer_decoder", "max_deeplab_l_backbone", "moat0"}
 
 
 # Others have the same parts.

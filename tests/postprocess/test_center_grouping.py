@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from deeplab2_kmax import structures
+from deeplab2_kmax.layers import resize
+from deeplab2_kmax.models import deeplab
 from deeplab2_kmax.postprocess import center_grouping
 from deeplab2_kmax.protos import evaluator_pb2
 
@@ -100,6 +102,76 @@ def test_blocks_change_nothing(monkeypatch):
     whole = group(found, offsets)
     monkeypatch.setattr(center_grouping, "BLOCK_NUMBERS", 50)
     assert group(found, offsets) == whole
+
+
+GRIDS = [(9, 13, 4), (9, 13, 1), (1, 6, 3), (6, 1, 3), (8, 9, 2.6)]
+
+
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([None] * rank) for rank in (2, 3, 2)])
+def settle(found, grid, things):
+    """Instances by every pixel, by the grid too, and where the grid alone tells them."""
+    size, is_thing, rules = tuple(tf.unstack(tf.shape(found))), things > 0.0, Rules()
+    offsets = resize.bilinear(grid[tf.newaxis], size)[0]
+    alone = center_grouping.group(found, offsets, is_thing, rules=rules)[0]
+    places = tf.cast(tf.where(found > 0.0), tf.float32)
+    with_grid = center_grouping.group(found, offsets, is_thing, rules=rules, grid=grid)[0]
+    return alone, with_grid, center_grouping._between(grid, is_thing, places)
+
+
+@pytest.mark.parametrize(("height", "width", "stride"), GRIDS)
+@pytest.mark.parametrize("noise", [0.0, 2.0, 1e4])
+def test_a_grid_of_offsets_changes_nothing(height, width, stride, noise):
+    random = np.random.RandomState(height)
+    size = int((height - 1) * stride) + 2, int((width - 1) * stride) + 2
+    found, things = np.zeros(size, np.float32), random.uniform(-0.3, 1, size).astype(np.float32)
+    found[random.randint(0, size[0], 5), random.randint(0, size[1], 5)] = 0.5
+    y, x = np.meshgrid(*(np.linspace(0, side - 1, n) for side, n in zip(size, (height, width))), indexing="ij")
+    here, points = np.stack([y, x], axis=-1), np.argwhere(found > 0)
+    nearest = np.linalg.norm(here[:, :, None] - points, axis=-1).argmin(axis=-1)
+    grid = (points[nearest] - here + noise * random.standard_normal(here.shape)).astype(np.float32)
+    grid[0, 0] = np.nan
+    alone, with_grid, settled = settle(found, grid, things)
+    np.testing.assert_array_equal(with_grid, alone)
+    told = settled.numpy() > 0
+    np.testing.assert_array_equal(settled.numpy()[told & (things > 0)], alone.numpy()[told & (things > 0)])
+    if min(height, width) == 1:  # nothing lies between the places
+        assert not told.any()
+    elif noise == 0 and stride == 4:
+        assert told.mean() > 0.3
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 13])
+def test_centers_are_the_same_whether_all_pixels_are_compared_or_few(side, monkeypatch):
+    random = np.random.RandomState(side)
+    # Three values and many equal ones; also at the borders.
+    maps = tf.constant(
+        random.randint(1, 4, [2, 30, 200, 1]) * (random.uniform(0, 1, [2, 30, 200, 1]) > 0.99), tf.float32
+    )
+    few = center_grouping.find_centers(maps, Rules(nms_kernel=side))
+    monkeypatch.setattr(center_grouping, "_LEAST_GAIN", 10**6)
+    everywhere = center_grouping.find_centers(maps, Rules(nms_kernel=side))
+    np.testing.assert_array_equal(few, everywhere)
+    assert 2 <= np.count_nonzero(few) <= np.count_nonzero(maps)
+
+
+def test_maps_of_a_model_carry_the_grid_of_their_offsets():
+    given = {}
+
+    def postprocess(maps, size):
+        given.update(maps)
+        return center_grouping.build(evaluator_pb2.EvaluatorOptions(), CLASSES)(maps, size)
+
+    random = np.random.RandomState(2)
+    maps = {
+        name: tf.constant(random.standard_normal([2, 3, 5, channels]), tf.float32)
+        for name, channels in (("semantic_logits", 4), ("center_heatmap", 1), ("offset_map", 2))
+    }
+    made = deeplab.finish(maps, (9, 17), postprocess).maps
+    np.testing.assert_array_equal(given["offset_grid"], 4 * maps["offset_map"])
+    del given["offset_grid"]
+    plain = center_grouping.build(evaluator_pb2.EvaluatorOptions(), CLASSES)(given, (9, 17))
+    for field, values in plain._asdict().items():
+        np.testing.assert_array_equal(getattr(made, field), values, err_msg=field)
 
 
 def test_instances_are_counted_per_class_in_the_order_of_their_first_pixels():

@@ -80,7 +80,16 @@ def test_batches_logits_and_features_on_request(config, checkpoint, exported, mo
         assert far.mean() < 2e-3 * np.std(expected[name]), name
 
 
-def test_encoded_input(config, checkpoint, exported, picture, tmp_path):
+def test_encoded_input(model, config, exported, picture):
+    served = network.Network(model, config, batch_size=1)
+    signature = export._signatures(served, config, "encoded_image", batched=False)["serving_default"]
+    got = signature(tf.io.encode_png(picture))
+    plain = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    np.testing.assert_array_equal(got["panoptic_pred"], plain(input_tensor=tf.constant(picture))["panoptic_pred"])
+
+
+@pytest.mark.slow
+def test_encoded_input_in_a_clean_process(config, checkpoint, exported, picture, tmp_path):
     path = export.export(config, checkpoint, tmp_path / "encoded", input_type="encoded_image").path
     got = tf.saved_model.load(str(path)).signatures["serving_default"](input_tensor=tf.io.encode_png(picture))
     plain = tf.saved_model.load(str(exported.path)).signatures["serving_default"]

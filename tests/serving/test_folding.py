@@ -64,6 +64,14 @@ def test_large_results_are_variables_of_their_own_type():
     np.testing.assert_array_equal(tf.cast(folded.weights[0], tf.float32), 2.0)
 
 
+def test_conditions_and_loops_are_refused(module):
+    def either(x):
+        return tf.cond(tf.reduce_sum(x) > 0.0, lambda: module(x)[0], lambda: x)
+
+    with pytest.raises(ValueError, match="without conditions and loops to fold, found cond"):
+        folding.Folded(trace(either))
+
+
 def test_a_function_without_weights():
     traced = tf.function(lambda x: x + 1.0).get_concrete_function(tf.TensorSpec([2], tf.float32))
     folded = folding.Folded(traced)

@@ -88,4 +88,6 @@ def test_arrays_of_another_form():
     assert "[0, 3, 3]" in message(np.zeros((0, 3, 3), np.uint8))
     assert "values 0..255" in message(np.full((2, 2), 256.0))
     assert "values 0..255" in message(np.full((2, 2), np.nan))
+    assert "found 0.0..1.0: multiply it by 255" in message(np.array([[0.0, 0.5, 1.0]]))
+    assert images.read(np.array([[0.0, 1.0]])).max() == 1  # whole numbers are as they are, black too
     assert "numbers" in message(np.array([["a", "b"]]))

@@ -1,5 +1,7 @@
 """From a picture file to a prediction, through an exported model and without one."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,3 +66,23 @@ def test_folders_that_are_no_model(tmp_path):
         Predictor(tmp_path / "other")
     with pytest.raises(ValueError, match="expected an input input_tensor"):
         Predictor(tmp_path / "other", dataset="coco_panoptic")
+
+
+def test_damaged_exports(exported, tmp_path):
+    folder = shutil.copytree(exported.path, tmp_path / "copy")
+    (data,) = (folder / "variables").glob("*.data-*")
+    content = (folder / "saved_model.pb").read_bytes()
+    for path, left in ((data, b"cut"), (folder / "saved_model.pb", content[: len(content) // 2])):
+        path.write_bytes(left)
+        with pytest.raises(ValueError, match="copy: the SavedModel is damaged, copy or export it again") as caught:
+            Predictor(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_arrays_that_an_exported_function_does_not_take(exported):
+    function = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    for wrong in ([5, 6], [1, 5, 6, 3], [5, 6, 4]):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"is not compatible with expected shape \[1,\?,\?,3\]"
+        ):
+            function(input_tensor=tf.zeros(wrong, tf.uint8))

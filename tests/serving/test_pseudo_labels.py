@@ -106,6 +106,9 @@ def test_frames_that_are_none(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="a.txt is neither a picture"):
         pseudo_labels.find_frames([f"{tmp_path}/*"])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="b.png is not a readable image"):
+        pseudo_labels.find_frames([f"{tmp_path}/*.png"])
     with pytest.raises(ValueError, match="there are no frames"):
         pseudo_labels.find_frames([])
 

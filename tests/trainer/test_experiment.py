@@ -19,21 +19,25 @@ from trainer import checkpointing, experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Trains in a process of its own: folder, the step after whose checkpoint the process is killed (0 for none), network.
+# Trains in a process of its own: folder, network, and what happens when the checkpoint of step 10 is there. "kill": the
+# process is killed; "copy": the folder is copied to one named killed, which is what a kill would have left; or nothing.
 SCRIPT = """
-import os, pathlib, signal, sys
-folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+import os, pathlib, shutil, signal, sys
+folder, network, then = pathlib.Path(sys.argv[1]), *sys.argv[2:]
 from tests.trainer import tiny
 from trainer import checkpointing, experiment
 
 save = checkpointing.Manager.save
-def save_and_die(self, *args, **kwargs):
+def save_and(self, *args, **kwargs):
     path = save(self, *args, **kwargs)
-    if path and path.endswith(f"-{kill_at}") and kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if path and path.endswith("-10"):
+        if then == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif then == "copy":
+            shutil.copytree(folder, folder.with_name("killed"))
     return path
-checkpointing.Manager.save = save_and_die
-if sys.argv[3] == "convolutions":
+checkpointing.Manager.save = save_and
+if network == "convolutions":
     tiny.install_convolutions()
 config = tiny.load(folder.parent, "trainer_options { save_summaries_steps: 1000 }", deterministic=True)
 experiment.run(config, "train", folder)
@@ -47,9 +51,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, name, kill_at, network):
+def start(folder, network, then=""):
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder / name), str(kill_at), network],
+        [sys.executable, "-c", SCRIPT, str(folder), network, then],
         cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
@@ -64,18 +68,28 @@ def variables(run_folder):
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
 
-@pytest.mark.parametrize("network", ["convolutions", pytest.param("kmax", marks=pytest.mark.slow)])
-def test_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, network):
+@pytest.mark.parametrize(
+    "network, really",
+    [
+        pytest.param("convolutions", False, id="convolutions"),
+        pytest.param("convolutions", True, id="convolutions-really", marks=pytest.mark.slow),
+        pytest.param("kmax", True, id="kmax-really", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, network, really):
     folder = tmp_path
     tiny.write_records(folder / "data")
-    straight, killed = start(folder, "straight", 0, network), start(folder, "killed", 10, network)
-    killed_log = killed.communicate()[0]
-    assert killed.returncode == -signal.SIGKILL, killed_log
+    straight = start(folder / "straight", network, "" if really else "copy")
+    if really:
+        killed = start(folder / "killed", network, "kill")
+        killed_log = killed.communicate()[0]
+        assert killed.returncode == -signal.SIGKILL, killed_log
+    straight_log = straight.communicate()[0]
+    assert straight.returncode == 0, straight_log
     assert "ckpt-10" in checkpointing.newest(folder / "killed" / "tiny")
     (folder / "killed" / "tiny" / "ckpt-15_temp").mkdir()  # as a kill while saving leaves it
-    resumed = start(folder, "killed", 0, network)
-    resumed_log, straight_log = resumed.communicate()[0], straight.communicate()[0]
-    assert straight.returncode == 0, straight_log
+    resumed = start(folder / "killed", network)
+    resumed_log = resumed.communicate()[0]
     assert resumed.returncode == 0, resumed_log
     assert "goes on from" in resumed_log and "ckpt-10" in resumed_log
     expected, found = variables(folder / "straight"), variables(folder / "killed")
@@ -97,6 +111,23 @@ def test_batches_after_resuming_are_those_of_one_run(folder):
         np.testing.assert_array_equal(expected["image"], found["image"])
     ids = list(experiment._sample_ids(config, dataset, config.train_dataset_options, 2))
     assert ids == [value.decode() for value in whole[2]["sample_id"].numpy()]
+
+
+def test_a_record_that_is_broken_in_the_middle_is_named(tmp_path, monkeypatch):
+    tiny.write_records(tmp_path / "data")
+    config = tiny.load(tmp_path, "trainer_options { solver_options { training_number_of_steps: 4 } }")
+    path = tmp_path / "data/train-00000-of-00001.tfrecord"
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    broken = tf.train.Example.FromString(records[2])  # not one of those that are looked at before the start
+    broken.features.feature["image/encoded"].bytes_list.value[0] = b"no picture"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number, record in enumerate(records):
+            writer.write(broken.SerializeToString() if number == 2 else record)
+    row = architectures.ARCHITECTURES["kmax_deeplab"]
+    monkeypatch.setitem(architectures.ARCHITECTURES, "kmax_deeplab", row)  # put back afterwards
+    tiny.install_convolutions()
+    with pytest.raises(ValueError, match=f"^{path}, record 2 train2.png image/encoded is not a readable JPEG or PNG$"):
+        experiment.run(config, "train", tmp_path)
 
 
 def test_evaluating_without_a_checkpoint(folder, tmp_path):

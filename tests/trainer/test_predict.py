@@ -65,6 +65,20 @@ def test_folder_with_broken_and_huge_pictures(tmp_path, capsys):
     assert content["categories"] == [{"id": 3, "name": "car", "isthing": 1, "color": [0, 0, 142]}]
 
 
+def test_a_run_that_is_stopped_lists_what_it_has_written(tmp_path):
+    class Stopped(LeftHalf):
+        def __call__(self, path):
+            if path.stem == "b":
+                raise KeyboardInterrupt
+            return super().__call__(path)
+
+    found = {name: picture(tmp_path / f"{name}.png") for name in "abc"}
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(Stopped(), found, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [image["id"] for image in content["images"]] == ["a"]
+
+
 def test_frames_come_in_the_order_of_their_numbers(tmp_path):
     for number in (10, 9, 1):
         picture(tmp_path / f"frame{number}.png")

@@ -16,9 +16,9 @@ STREET = datasets.lookup("cityscapes_panoptic")
 
 
 @pytest.fixture
-def tools():
+def tools(monkeypatch):
     official.need("cityscapesscripts")
-    os.environ.setdefault("CITYSCAPES_RESULTS", "")
+    monkeypatch.setenv("CITYSCAPES_RESULTS", os.environ.get("CITYSCAPES_RESULTS", ""))
     from cityscapesscripts.evaluation import (
         evalInstanceLevelSemanticLabeling,
         evalPanopticSemanticLabeling,

@@ -46,7 +46,8 @@ class Model(tf.Module):
 
 
 def test_sample_pictures(tmp_path):
-    batch = {"image": tf.zeros([2, 4, 6, 3]), "panoptic_gt": tf.zeros([2, 4, 6], tf.int32)}
+    # As Motion-DeepLab's: two frames, and a heat map of centres.
+    batch = {"image": tf.zeros([2, 4, 6, 7]), "panoptic_gt": tf.zeros([2, 4, 6], tf.int32)}
     asked = []
 
     def data():

@@ -106,6 +106,21 @@ def test_dvps_files_are_what_evaluation_reads(tmp_path):
     assert not (tmp_path / "out" / "step").exists() and not (tmp_path / "out" / "panoptic.json").exists()
 
 
+def test_a_run_that_is_stopped_lists_what_it_has_written(tmp_path):
+    class Stopped(Late):
+        def __call__(self, path):
+            if path.stem == "im7":
+                raise KeyboardInterrupt
+            return super().__call__(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, clip(tmp_path / "in", (3, 5, 7, 9)), Stopped())
+    content = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [one["image_id"] for one in content["annotations"]] == ["im3"]
+    with Image.open(tmp_path / "out" / "video.gif") as moving:
+        assert moving.n_frames == 1
+
+
 def test_a_track_keeps_its_colour():
     def color(ids):
         panoptic = np.repeat(np.array([ids]), 8, axis=0).repeat(8, axis=1)
@@ -123,6 +138,8 @@ def test_what_cannot_be_written(tmp_path):
         run(tmp_path, frames, Late(depth=False), camera=Camera(1, 1, 0, 0))
     with pytest.raises(ValueError, match="is an input and could be overwritten"):
         run(tmp_path, clip(tmp_path / "out" / "overlay", (1,)))
+    with pytest.raises(ValueError, match="two of the videos 'a_b', 'a-b' have one name"):
+        run(tmp_path, {"a_b/0": frames["im3"], "a-b/0": frames["im4"]})
     run(tmp_path / "plain", frames, Late(depth=False))
     assert not (tmp_path / "plain" / "out" / "dvps").exists(), "by default only with depth"
 
@@ -131,7 +148,8 @@ def test_what_cannot_be_written(tmp_path):
 def test_moving_pictures_hold_every_frame(tmp_path, name):
     path = tmp_path / f"moving{animations.FORMATS[name].ending}"
     writer = animations.FORMATS[name](path, 8)
-    shown = [np.full([6, 9, 3], 20 * number, np.uint8) for number in range(5)]
+    # Pillow interlaces GIFs from 16 pixels a side on.
+    shown = [np.full([18, 29, 3], 20 * number, np.uint8) for number in range(5)]
     shown[3][2:4, 1:5] = [200, 3, 90]
     for picture in shown:
         writer.add(picture)

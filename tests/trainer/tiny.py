@@ -92,10 +92,12 @@ class Backbone(keras.Model):
     channels = (8, 8, 8, 8, 8)
     strides = (2, 4, 8, 16, 32)
 
-    def __init__(self, *, norm: norms.Norm):
+    def __init__(self, *, norm: norms.Norm | None = None, output_stride: int = 32):
+        if output_stride != 32:  # as every backbone of the table says that goes with kMaX-DeepLab
+            raise ValueError(f"kmax_tiny: output_stride must be 32, but got {output_stride}")
         super().__init__(name="tiny")
         self.convs = [keras.layers.Conv2D(8, 3, 2, padding="same", use_bias=False) for _ in range(5)]
-        self.norms = [norm() for _ in range(5)]
+        self.norms = [(norm or norms.batch_norm())() for _ in range(5)]
 
     def call(self, x, training=False):
         stages, activated = [], []

@@ -16,14 +16,16 @@ class NameMap:
     """Turns our variable paths into another library's by a table of patterns."""
 
     def __init__(self, table: Mapping[str, str]):
-        self._rules = [(_pattern(ours), theirs) for ours, theirs in table.items()]
+        self._rules = [(*_ends(ours), _pattern(ours), theirs) for ours, theirs in table.items()]
 
     def __call__(self, path: str) -> str | None:
         """The other library's name of `path`, None where no pattern fits."""
-        for pattern, theirs in self._rules:
-            match = pattern.fullmatch(path)
-            if match:
-                return _fill(theirs, match.groups())
+        for start, end, pattern, theirs in self._rules:
+            # The ends rule most patterns out, long before a regular expression would.
+            if path.startswith(start) and path.endswith(end):
+                match = pattern.fullmatch(path)
+                if match:
+                    return _fill(theirs, match.groups())
         return None
 
     def names(self, paths: Iterable[str]) -> dict[str, str | None]:
@@ -34,6 +36,12 @@ class NameMap:
 def under(ours: str, theirs: str, table: Mapping[str, str]) -> dict[str, str]:
     """The table of an object that lies at `ours` here and at `theirs` there."""
     return {f"{ours}/{left}": f"{theirs}/{right}" for left, right in table.items()}
+
+
+def _ends(ours: str) -> tuple[str, str]:
+    """What comes before the first number and after the last."""
+    parts = ours.split("{}")
+    return parts[0], parts[-1]
 
 
 def _pattern(ours: str) -> re.Pattern[str]:

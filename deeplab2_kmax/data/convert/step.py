@@ -57,11 +57,12 @@ def sequences(root: pathlib.Path, split: str, *, use_two_frames: bool = False) -
 
 
 def _sequence(where: pathlib.Path, maps: pathlib.Path | None, use_two_frames: bool) -> list[frames.Frame]:
+    images = files.images(where)
+    if odd := [image for image in images if not image.stem.isdecimal()]:
+        raise ValueError(f"{odd[0]}: expected a frame number as its name, such as 000000{odd[0].suffix}.")
     pictures: dict[int, frames.Picture] = {}
     found = []
-    for image in files.images(where):
-        if not image.stem.isdecimal():
-            raise ValueError(f"{image}: expected a frame number as its name, such as 000000{image.suffix}.")
+    for image in sorted(images, key=lambda image: int(image.stem)):  # 10 after 9, also without leading zeros
         label = maps / f"{image.stem}.png" if maps else None
         number = int(image.stem)
         if number in pictures:

@@ -39,6 +39,15 @@ def test_labels_and_names(tmp_path):
         assert np.frombuffer(label, "<i4").reshape(2, 3).tolist() == video_trees.STEP_LABEL
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    folder = tmp_path / "images" / "test" / "0000"
+    folder.mkdir(parents=True)
+    for number in (10, 8, 9):
+        (folder / f"{number}.png").touch()
+    ((*_, last),) = step.sequences(tmp_path, "test", use_two_frames=True)
+    assert last.frame_id == "10" and last.before.image == str(folder / "9.png")
+
+
 def test_even_shards():
     assert step.even_sizes(20, 10) == [2] * 10
     assert step.even_sizes(11, 10) == [2, 2, 2, 2, 2, 1]  # fewer rather than empty ones

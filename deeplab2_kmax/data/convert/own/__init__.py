@@ -299,9 +299,8 @@ def _classes(
 def _split(found: Annotations, val_share: float) -> dict[str, list[labels.Item]]:
     """Training and validation images: as the annotations tell, or by a number made of the name."""
     if found.splits:
-        return {
-            split: [item for item in found.items if item.name in set(names)] for split, names in found.splits.items()
-        }
+        listed = {split: set(names) for split, names in found.splits.items()}
+        return {split: [item for item in found.items if item.name in names] for split, names in listed.items()}
     if not val_share or len(found.items) < 2:
         return {TRAIN: list(found.items)}
     draws = {item.name: _draw(item.name) for item in found.items}

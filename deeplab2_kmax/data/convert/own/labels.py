@@ -97,7 +97,7 @@ class Outlines(NamedTuple):
         label = np.full(size, empty, np.int32)
         counts: dict[int, int] = {}
         notes = []
-        for region, pixels, area in regions.paint(self.regions, size):
+        for region, window, pixels, area in regions.paint(self.regions, size):
             if region.category not in table.categories:
                 raise ValueError(f"{region.where}: the class {region.category!r} is not in the list of classes")
             class_id, is_thing = table.categories[region.category]
@@ -106,13 +106,13 @@ class Outlines(NamedTuple):
                 notes.append(f"{region.where} is left out: {reason}")
                 continue
             if region.crowd:
-                label[pixels] = table.void
+                label[window][pixels] = table.void
                 continue
             instance = 0
             if is_thing:
                 instance = counts[class_id] = counts.get(class_id, 0) + 1
                 _check_instance(instance, class_id, table, region.where)
-            label[pixels] = class_id * table.label_divisor + instance
+            label[window][pixels] = class_id * table.label_divisor + instance
         return Found(label, tuple(notes))
 
 
@@ -179,12 +179,13 @@ class Maps(NamedTuple):
             if not is_thing or instances is None:
                 label[here] = class_id * table.label_divisor
                 continue
-            present = np.unique(instances[here])
+            own = instances[here]
+            present = np.unique(own)
             numbered = present[present > 0]
             _check_instance(len(numbered), class_id, table, self.files[-1])
-            for number, instance in enumerate(numbered.tolist(), start=1):
-                label[here & (instances == instance)] = class_id * table.label_divisor + number
-            if bare := int((here & (instances == 0)).sum()):
+            ids = class_id * table.label_divisor + 1 + np.searchsorted(numbered, own)
+            label[here] = np.where(own > 0, ids, table.void)
+            if bare := int((own == 0).sum()):
                 without[category] = bare
         named = _shorten(sorted(without))
         notes = [f"{sum(without.values())} pixels of the things {named} belong to no instance: void"] if without else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+Window = tuple[slice, slice]  # rows and columns of an image: what a region needs, however large the image is
 
 
 class Region(NamedTuple):
@@ -21,61 +23,97 @@ class Region(NamedTuple):
     where: str = ""  # for messages
 
 
-def mask(region: Region, size: tuple[int, int]) -> np.ndarray:
-    """The pixels of a region, [H, W] bool: those whose centre lies inside a polygon, or in the runs of 1.
+def mask(region: Region, size: tuple[int, int]) -> tuple[Window, np.ndarray]:
+    """The pixels of a region: those whose centre lies inside a polygon, or in the runs of 1.
+
+    Returns:
+        a window of the image [H, W], and the pixels in it, bool; there are none outside.
 
     Raises:
         ValueError: runs of another length than the pixels they cover, or a polygon that is none.
     """
-    found = np.zeros(size, bool)
-    for polygon in region.polygons:
-        found |= fill(polygon, size, region.where)
-    if region.runs:
-        left, top, width, height = region.box if any(region.box) else (0, 0, size[1], size[0])
-        if sum(region.runs) != width * height or min(region.runs) < 0:
-            raise ValueError(f"{region.where}: the runs cover {sum(region.runs)} pixels, expected {width} x {height}")
-        if left < 0 or top < 0 or left + width > size[1] or top + height > size[0]:
-            raise ValueError(f"{region.where}: the mask reaches beyond the image")
-        values = np.repeat(np.arange(len(region.runs)) % 2 == 1, region.runs)
-        part = values.reshape((width, height)).T if region.by_columns else values.reshape((height, width))
-        found[top : top + height, left : left + width] |= part
-    return found
+    points = [_points(polygon, region.where) for polygon in region.polygons]
+    if not region.runs:
+        window = _around(points, size)
+        found = np.zeros([side.stop - side.start for side in window], bool)
+        for corners in points:
+            found |= _fill(corners, window)
+        return window, found
+    left, top, width, height = region.box if any(region.box) else (0, 0, size[1], size[0])
+    if sum(region.runs) != width * height or min(region.runs) < 0:
+        raise ValueError(f"{region.where}: the runs cover {sum(region.runs)} pixels, expected {width} x {height}")
+    if left < 0 or top < 0 or left + width > size[1] or top + height > size[0]:
+        raise ValueError(f"{region.where}: the mask reaches beyond the image")
+    values = np.repeat(np.arange(len(region.runs)) % 2 == 1, region.runs)
+    part = values.reshape((width, height)).T if region.by_columns else values.reshape((height, width))
+    rows, columns = (np.flatnonzero(part.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return (slice(0, 0), slice(0, 0)), np.zeros([0, 0], bool)
+    part = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+    top, left = top + int(rows[0]), left + int(columns[0])
+    return (slice(top, top + part.shape[0]), slice(left, left + part.shape[1])), part
 
 
 def fill(polygon: Sequence[float], size: tuple[int, int], where: str = "polygon") -> np.ndarray:
     """The pixels [H, W] whose centres a polygon (x0, y0, x1, y1, ...) winds around; parts beyond the image are cut."""
+    return _fill(_points(polygon, where), (slice(0, size[0]), slice(0, size[1])))
+
+
+def _points(polygon: Sequence[float], where: str) -> np.ndarray:
+    """The corners [P, 2], (x, y)."""
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"{where}: a polygon has three points or more, this has {len(polygon) / 2:g}")
     points = np.asarray(polygon, np.float64).reshape(-1, 2)
     if not np.all(np.isfinite(points)):
         raise ValueError(f"{where}: a polygon has a point that is no number")
-    height, width = size
-    winding = np.zeros((height, width + 1), np.int32)
+    return points
+
+
+def _around(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> Window:
+    """The part of an image that polygons can reach."""
+    if not polygons:
+        return slice(0, 0), slice(0, 0)
+    corners = np.concatenate(polygons)[:, ::-1]
+    limits = np.array(size)
+    low = np.clip(np.floor(corners.min(axis=0)), 0, limits).astype(int).tolist()
+    high = np.clip(np.ceil(corners.max(axis=0)), 0, limits).astype(int).tolist()
+    return slice(low[0], high[0]), slice(low[1], high[1])
+
+
+def _fill(points: np.ndarray, window: Window) -> np.ndarray:
+    """As `fill`, the pixels of a window. Coordinates stay those of the image, so that neighbours divide the pixels of a
+    common edge whatever their windows."""
+    (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
+    winding = np.zeros((bottom - top, right - left + 1), np.int32)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0)):
         if y0 == y1:
             continue
         low, high = sorted((y0, y1))
         # Rows whose centre line y + 0.5 the edge crosses; its lower end belongs to it, its upper end does not.
-        rows = np.arange(max(0, int(np.ceil(low - 0.5))), min(height, int(np.ceil(high - 0.5))))
+        rows = np.arange(max(top, int(np.ceil(low - 0.5))), min(bottom, int(np.ceil(high - 0.5))))
         crossings = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        first = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)  # first pixel centre to its right
-        np.add.at(winding, (rows, first), 1 if y1 > y0 else -1)
-    return np.cumsum(winding, axis=1)[:, :width] != 0
+        first = np.clip(np.ceil(crossings - 0.5), left, right).astype(np.int64)  # first pixel centre to its right
+        np.add.at(winding, (rows - top, first - left), 1 if y1 > y0 else -1)
+    return np.cumsum(winding, axis=1)[:, :-1] != 0
 
 
-def paint(regions: Iterable[Region], size: tuple[int, int]) -> list[tuple[Region, np.ndarray, int]]:
-    """What can be seen of every region: (region, its visible pixels [H, W], how many it has in all), in their order.
+def paint(regions: Iterable[Region], size: tuple[int, int]) -> Iterator[tuple[Region, Window, np.ndarray, int]]:
+    """What can be seen of every region: (region, a window of the image, its visible pixels there, how many it has in
+    all), in their order.
 
     A higher `order` hides a lower one; of equal ones the smaller lies on top, and a crowd below all others.
     """
     listed = list(regions)
     masks = [mask(region, size) for region in listed]
-    areas = [int(pixels.sum()) for pixels in masks]
+    areas = [int(pixels.sum()) for _, pixels in masks]
     below = sorted(range(len(listed)), key=lambda k: (listed[k].order, not listed[k].crowd, -areas[k], k))
     owner = np.full(size, -1, np.int32)
     for k in below:
-        owner[masks[k]] = k
-    return [(region, owner == k, areas[k]) for k, region in enumerate(listed)]
+        window, pixels = masks[k]
+        owner[window][pixels] = k
+    for k, region in enumerate(listed):
+        window, _ = masks[k]
+        yield region, window, owner[window] == k, areas[k]
 
 
 def coco_runs(text: str, where: str) -> tuple[int, ...]:
