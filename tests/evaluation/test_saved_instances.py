@@ -175,7 +175,8 @@ def cityscapes_files(folder, seed, *, num_images=4):
     return truths, predictions
 
 
-def test_cityscapes_as_cityscapesscripts(tmp_path):
+def test_cityscapes_as_cityscapesscripts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the script leaves its matches.json where it runs
     official.need("cityscapesscripts")
     truths, predictions = cityscapes_files(tmp_path, 0)
     tool = importlib.import_module("cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling")
