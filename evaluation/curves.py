@@ -13,9 +13,10 @@ from collections.abc import Sequence
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
-from absl import app, flags
+from absl import flags
 
-from evaluation import charts, report
+from deeplab2_kmax import registry
+from evaluation import charts, command, report
 
 _COLUMNS = 2
 _TITLE, _LEGEND = 28, 20  # heights of the title and of a line of the legend
@@ -98,7 +99,10 @@ def main(argv: list[str]) -> int:
         found = report.training_charts(report.read_metrics(metrics))
         if not found:
             raise ValueError(f"{metrics} holds no curves")
-        write(output, [chart for chart in found if chart.title not in flags.FLAGS.without])
+        titles = {chart.title: chart for chart in found}
+        for title in flags.FLAGS.without:
+            registry.lookup(titles, title, "chart of this run in --without")
+        write(output, [chart for title, chart in titles.items() if title not in flags.FLAGS.without])
     except (ValueError, OSError) as error:
         print(f"curves: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -110,4 +114,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Folder of a run, <model_dir>/<experiment_name>, or its metrics.jsonl.")
     flags.DEFINE_string("output", None, "SVG file to write.")
     flags.DEFINE_multi_string("without", [], "Title of a chart to leave out; repeatable.")
-    app.run(main)
+    command.run(main)

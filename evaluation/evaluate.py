@@ -19,12 +19,12 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from deeplab2_kmax import registry
 from deeplab2_kmax.data import datasets, protocols
 from deeplab2_kmax.data.targets import keys
-from evaluation import error_analysis, evaluation_report, mask_matching
+from evaluation import command, error_analysis, evaluation_report, mask_matching
 from evaluation.saved import cityscapes_instances, coco_instances, formats, sides
 
 if TYPE_CHECKING:
@@ -272,12 +272,6 @@ def run() -> None:
     """The program: bad input is one line and exit code 2."""
     _define_flags()
 
-    def parse(argv: list[str]) -> list[str]:
-        try:
-            return flags.FLAGS(argv)
-        except flags.Error as error:
-            sys.exit(_complain(error))
-
     def guarded(argv: list[str]) -> int:
         try:
             main(argv)
@@ -285,7 +279,7 @@ def run() -> None:
             return _complain(error)
         return 0
 
-    app.run(guarded, flags_parser=parse)
+    command.run(guarded)
 
 
 def _define_flags() -> None:

@@ -17,8 +17,10 @@ sys.path[0] = str(ROOT)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
+
+from evaluation import command
 
 _OUTPUT = flags.DEFINE_string("output_dir", "runs/demo", "Folder for everything the demo makes; a rerun goes on there.")
 _CONFIG = flags.DEFINE_string("config_file", "configs/demo/kmax_efficientnet_lite0.textproto", "The experiment.")
@@ -229,4 +231,4 @@ def _print_end(output: pathlib.Path, run: pathlib.Path, watch: _Watch, figures) 
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

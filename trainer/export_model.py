@@ -12,7 +12,9 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+from evaluation import command
 
 _CONFIG = flags.DEFINE_string("config_file", None, "Experiment as text (ExperimentOptions).")
 _CHECKPOINT = flags.DEFINE_string("checkpoint_path", None, "Checkpoint prefix, or a folder: its newest checkpoint.")
@@ -79,4 +81,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -25,8 +25,10 @@ from typing import Any
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
+from absl import flags
 from PIL import Image
+
+from evaluation import command
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _VIDEO_FORMATS = ("coco", "step", "dvps")
@@ -166,7 +168,8 @@ def main(argv: list[str]) -> int:
     speed = f", {seconds / done:.2f} s each" if done else ""
     skipped = f", {failed} skipped" if failed else ""
     what = "frames" if is_video else "pictures"
-    print(f"{done} of {len(pictures)} {what} predicted{skipped}{speed}; results in {output}")
+    where = f"; results in {output}" if done else ""
+    print(f"{done} of {len(pictures)} {what} predicted{skipped}{speed}{where}")
     return 0 if done else 1
 
 
@@ -297,4 +300,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -12,7 +12,9 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+from evaluation import command
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval")
 
@@ -77,13 +79,5 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """As absl does, but with one line and exit code 2 for bad flags."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(_fail(error, 2))
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    command.run(main)

@@ -57,13 +57,18 @@ def operate(
         The old and the new shape of every changed variable, by name.
 
     Raises:
-        ValueError: nothing to do, or the checkpoint does not have what is to be changed.
+        ValueError: nothing to do, the checkpoint does not have what is to be changed, or a checkpoint of a training
+            would be overwritten.
     """
     if not input_channels and not classes:
         raise ValueError("nothing to change: set --input_channels, --classes, or both")
     reader, prefix = restore.open_checkpoint(checkpoint)
     if os.path.abspath(os.fspath(output)) == os.path.abspath(prefix):
         raise ValueError(f"--output is the checkpoint itself, {prefix}: choose another name")
+    if os.path.exists(f"{os.fspath(output)}.index"):
+        there, _ = restore.open_checkpoint(output)
+        if any(_OPTIMIZER.search(name) for name in there.get_variable_to_shape_map()):
+            raise ValueError(f"--output={os.fspath(output)} is a checkpoint of a training already: choose another name")
     values = {
         name.removesuffix(_SUFFIX): reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()

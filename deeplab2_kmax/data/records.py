@@ -114,8 +114,7 @@ def parse_example(
         source = tf.strings.join([source, ", camera ", tf.constant(list(cameras))[camera]])
     name = parsed[FILENAME]
     checks = [
-        tf.debugging.Assert(tf.strings.length(parsed[key]) > 0, [source, name, f"feature {key} is missing or empty"])
-        for key in required
+        tf.debugging.Assert(tf.strings.length(parsed[key]) > 0, [source, name, _missing(key)]) for key in required
     ]
     height, width = tf.cast(parsed[HEIGHT], tf.int32), tf.cast(parsed[WIDTH], tf.int32)
     checks.append(tf.debugging.Assert(tf.minimum(height, width) > 0, [source, name, f"{HEIGHT} or {WIDTH} is missing"]))
@@ -167,6 +166,13 @@ def _unpack_normals(packed: tf.Tensor) -> tf.Tensor:
     steps = tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, tf.constant([0, 10, 20])), 1023)
     normals = tf.cast(steps - 1, tf.float32) / example.NORMALS_SCALE - 1.0
     return tf.where(packed == 0, 0.0, normals)
+
+
+def _missing(feature: str) -> str:
+    text = f"feature {feature} is missing or empty"
+    if feature in (PREV_IMAGE, PREV_LABEL, NEXT_IMAGE, NEXT_LABEL):
+        text += "; the config asks for frames with a neighbour, which converters write as docs/data_video.md says"
+    return text
 
 
 def _decode_image(

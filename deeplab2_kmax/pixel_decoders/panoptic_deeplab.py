@@ -88,7 +88,11 @@ class PanopticDeepLabDecoder(keras.layers.Layer):
         pool_scale: float = 1.0,
         high: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """`high` takes the place of the feature that ASPP reads."""
+        """`high` takes the place of the feature that ASPP reads.
+
+        Raises:
+            ValueError: a low level is coarser than what it is merged with.
+        """
         high = getattr(pyramid, self.feature) if high is None else high
         x = self.aspp(high, training=training, pool_scale=pool_scale)
         for index, name in enumerate(self.low_features):
@@ -100,5 +104,10 @@ class PanopticDeepLabDecoder(keras.layers.Layer):
     def _fuse(self, index: int, training: bool | None, x: tf.Tensor, low: tf.Tensor) -> tf.Tensor:
         low = self.projections[index](low, training=training)
         height, width = shapes.of(low)[1:3]
+        if any(isinstance(new, int) and new < (old or 0) for new, old in zip((height, width), x.shape[1:3])):
+            raise ValueError(
+                f"Low levels go from coarse to fine, but {self.low_features[index]!r} has {height}x{width} places "
+                f"where what came before it has {x.shape[1]}x{x.shape[2]}: put the coarser one first, or leave it out."
+            )
         x = tf.concat([resize.bilinear(x, (height, width)), low], axis=-1)
         return self.fusions[index](x, training=training)

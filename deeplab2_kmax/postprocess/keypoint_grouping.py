@@ -93,11 +93,11 @@ def find(probabilities: tf.Tensor, short: tf.Tensor, middle: tf.Tensor, *, rules
         rules: what is an instance.
     """
     heights = center_votes(probabilities, short, middle, radius=rules.radius)
+    kernel = max(3, rules.grouping.nms_kernel // CELL // 2 * 2 + 1)
     peaks = center_grouping.find_centers(
-        heights[tf.newaxis, ..., tf.newaxis],
-        rules.grouping._replace(nms_kernel=max(3, rules.grouping.nms_kernel // CELL // 2 * 2 + 1)),
+        heights[tf.newaxis, ..., tf.newaxis], rules.grouping._replace(nms_kernel=kernel)
     )[0, ..., 0]
-    cells = tf.cast(tf.where(peaks > 0.0), tf.int32)
+    cells = tf.cast(tf.where(_first(peaks > 0.0, kernel)), tf.int32)
     scores = tf.gather_nd(peaks, cells)
     most = rules.grouping.max_centers
     kept = tf.math.top_k(scores, tf.minimum(most, tf.size(scores)) if most > 0 else tf.size(scores)).indices
@@ -135,10 +135,7 @@ def center_votes(probabilities: tf.Tensor, short: tf.Tensor, middle: tf.Tensor, 
         votes += tf.scatter_nd(tf.clip_by_value(places, 0, size - 1), weights, size)
     near = np.outer([0.5, 1.0, 0.5], [0.5, 1.0, 0.5]).astype(np.float32)[..., np.newaxis, np.newaxis]
     votes = tf.nn.conv2d(votes[tf.newaxis, ..., tf.newaxis], near, 1, "SAME")[0, ..., 0]
-    heights = votes / (len(KEYPOINTS) * np.pi * (radius / CELL) ** 2)
-    # Of neighbours as high as each other the first is the centre.
-    first = 1.0 - 1e-6 * tf.cast(tf.range(tf.size(heights)), tf.float32) / tf.cast(tf.size(heights), tf.float32)
-    return heights * tf.reshape(first, size)
+    return votes / (len(KEYPOINTS) * np.pi * (radius / CELL) ** 2)
 
 
 def group(found: Instances, long: tf.Tensor, is_thing: tf.Tensor, *, rules: Rules) -> tuple[tf.Tensor, tf.Tensor]:
@@ -192,6 +189,18 @@ def _nearest(expected: tf.Tensor, points: tf.Tensor, side: tf.Tensor, limit: flo
     parallel = 1 if tf.executing_eagerly() else center_grouping.PARALLEL_BLOCKS
     blocks = tf.map_fn(block, tf.range(0, count, rows), fn_output_signature=tf.int32, parallel_iterations=parallel)
     return tf.reshape(blocks, [-1])[:count]
+
+
+def _first(marks: tf.Tensor, side: int) -> tf.Tensor:
+    """Of the marks [h, w] those without an earlier one in the square around them, whose side is odd: [h, w] bool.
+
+    Cells of one square that are both the highest are as high as each other: several centres of one instance.
+    """
+    count = tf.size(marks)
+    # The earlier a mark the larger its number; in whole numbers, which float32 tells apart up to 2^24.
+    numbers = tf.reshape(tf.cast(tf.range(count, 0, -1), tf.float32), tf.shape(marks)) * tf.cast(marks, tf.float32)
+    highest = tf.nn.max_pool2d(numbers[tf.newaxis, ..., tf.newaxis], side, 1, "SAME")[0, ..., 0]
+    return marks & (numbers == highest)
 
 
 def _pair(offsets: tf.Tensor, number: int) -> tf.Tensor:

@@ -65,12 +65,13 @@ def load_model(
         model.build_variables()
     if checkpoint is None:
         return model
-    report = restore.load_initial(model, checkpoint)
-    if report.missing or report.mismatched:
-        lacking = [*report.missing, *report.mismatched]
+    # Nothing less than the whole model will do, so that of a backbone alone is not asked.
+    report = restore.load_initial(model, checkpoint, allow_partial_backbone=True)
+    lacking = [*report.missing, *report.mismatched]
+    if lacking:
         raise ValueError(
-            f"{checkpoint} lacks {len(lacking)} variables of the model, for example {lacking[0]}: was it trained with "
-            "this config? Nothing was exported."
+            f"{checkpoint} lacks {len(lacking)} variables of the model, which has "
+            f"{len(lacking) + len(report.loaded)}, for example {lacking[0]}: was it trained with this config?"
         )
     _load_averages(model, checkpoint)
     return model

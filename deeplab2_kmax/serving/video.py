@@ -145,7 +145,14 @@ class VideoPredictor:
         return found
 
     def stream(self, frames: Iterable[images.Source]) -> Iterator[Prediction]:
-        """The predictions for all frames of a video, one each, as they come; an earlier video is forgotten."""
+        """The predictions for all frames of a video, one each, as they come; an earlier video is forgotten.
+
+        Raises:
+            ValueError: one path in the place of several frames, or a frame that is no picture or of another size.
+        """
+        if isinstance(frames, (str, bytes, os.PathLike)):
+            named = "bytes" if isinstance(frames, bytes) else repr(os.fspath(frames))
+            raise ValueError(f"expected frames one after the other, as a list of paths or arrays, got {named} alone")
         self.reset()
         for frame in frames:
             found = self(frame)

@@ -91,3 +91,14 @@ def test_a_checkpoint_without_such_layers(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "has no kernel" in error
     assert "no last layer of a semantic head" in error
+
+
+def test_a_training_is_not_overwritten(checkpoint, tmp_path, capsys):
+    start = tmp_path / "start"
+    flags = (f"--checkpoint={checkpoint}", "--classes=0")
+    assert run(*flags, f"--output={start}") == run(*flags, f"--output={start}") == 0  # a surgery may be repeated
+    other = tf.train.Checkpoint(optimizer=tf.train.Checkpoint(slot=tf.Variable([1.0]))).write(str(tmp_path / "ckpt-1"))
+    before = values(other)
+    assert run(*flags, f"--output={other}") == 2
+    assert "a checkpoint of a training already" in capsys.readouterr().err
+    assert values(other).keys() == before.keys()

@@ -55,6 +55,8 @@ def test_program(tmp_path):
     for arguments, message in (
         ((f"--run={tmp_path / 'nowhere'}", f"--output={output}"), "expected the folder of a run"),
         ((f"--run={tmp_path}", "--output=x.png"), "ends in .svg"),
+        ((f"--run={tmp_path}", f"--output={output}", "--without=Loss"), "Did you mean: Total loss?"),
+        ((f"--run={tmp_path}", f"--ouput={output}"), "curves: Unknown command line flag 'ouput'"),
     ):
         done = run(*arguments)
         assert done.returncode == 2

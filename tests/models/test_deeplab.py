@@ -161,6 +161,7 @@ def test_the_pooling_window_slides_over_larger_images_and_scales_with_them():
     [
         ("deeplab_v3_plus", ""),
         ("panoptic_deeplab", ""),
+        ("panoptic_deeplab", "panoptic_deeplab {" + 3 * 'low_level { feature_key: "res1" channels_project: 4 }' + "}"),
         ("deeplab_v3", "decoder { aspp_use_only_1x1_proj_conv: true }"),
     ],
 )
@@ -170,6 +171,11 @@ def test_every_variable_has_a_name_of_its_own_in_deeplab2(name, changes):
     assert len(set(names.values())) == len(names)
     own = {"deeplab_v3": "classifier_conv_bn_act/_conv/kernel", "deeplab_v3_plus": "deeplab_v3plus_fuse/_conv2_bn_act/"}
     assert any(value.startswith(own.get(name, "instance_center_head_last_layer/")) for value in names.values())
+
+
+def test_low_levels_go_from_coarse_to_fine():
+    with pytest.raises(ValueError, match=r"'res3' has 9x9 places where what came before it has 17x17"):
+        build("panoptic_deeplab", 'panoptic_deeplab { low_level { feature_key: "res3" channels_project: 4 } }')
 
 
 def test_bfloat16_stays_near(panoptic):

@@ -104,6 +104,22 @@ def test_votes_of_one_disc_by_hand():
     assert votes.sum() == pytest.approx(1.25 * 4, rel=1e-5)  # the third is too unsure to vote
 
 
+def test_of_neighbouring_cells_with_equal_votes_the_first_is_the_centre():
+    # Half a disc votes for (128, 256), as many pixels beyond a line between for the next cell.
+    ys, xs = np.mgrid[:257, :513].astype(np.float32)
+    probabilities = np.zeros([257, 513, 5], np.float32)
+    probabilities[..., 4] = (ys - 128) ** 2 + (xs - 258) ** 2 <= 32**2
+    short = np.zeros([257, 513, 10], np.float32)
+    short[..., 8], short[..., 9] = 128 - ys, np.where(xs < 258, 256, 260) - xs
+    votes = keypoint_grouping.center_votes(probabilities, short, np.zeros([257, 513, 16], np.float32), radius=32.0)
+    assert votes[32, 64] == votes[32, 65] == tf.reduce_max(votes)
+
+    rules = keypoint_grouping.Rules(32.0, grouping=center_grouping.Rules(center_threshold=0.01))
+    found = keypoint_grouping.find(probabilities, short, np.zeros([257, 513, 16], np.float32), rules=rules)
+    np.testing.assert_array_equal(found.cells, [[32, 64]])
+    np.testing.assert_array_equal(found.points[0, 4], [128, 256])
+
+
 def test_votes_that_leave_the_image_do_not_count():
     probabilities, short, middle = (np.zeros([9, 9, channels], np.float32) for channels in (5, 10, 16))
     probabilities[0, 0, 4], short[0, 0, 8:] = 1.0, [-8, 0]

@@ -73,6 +73,8 @@ def test_every_frame_gets_its_own_answer_in_order(exports, delayed):
         np.testing.assert_allclose([one.depth.mean() for one in found], [1, 2, 3, 4, 5, 6])
         assert all(one.depth.shape == (20, 50) for one in found)
     assert list(predictor.stream([])) == []
+    with pytest.raises(ValueError, match="one after the other.*got 'clip' alone"):
+        next(predictor.stream("clip"))
 
 
 @pytest.mark.parametrize("delayed", [False, True])

@@ -12,18 +12,11 @@ def _aspp(theirs: str) -> dict[str, str]:
     return {**under("aspp", theirs, layers.ASPP), **under("aspp", f"{theirs}/_proj_conv_bn_act", layers.CONV_NORM)}
 
 
-# DeepLab2 numbers the low levels from 1 by name; ours are lists, so each entry has a row.
+# However many low levels there are: DeepLab2 counts them from 1.
 DECODER = {
     **_aspp("_aspp"),
-    **{
-        ours: theirs
-        for index in range(3)
-        for table in (
-            under(f"projections/{index}", f"_low_level_conv{index + 1}", layers.CONV_NORM),
-            under(f"fusions/{index}", f"_fusion_conv{index + 1}/_conv1_bn_act", layers.CONV5),
-        )
-        for ours, theirs in table.items()
-    },
+    **under("projections/{}", "_low_level_conv{+1}", layers.CONV_NORM),
+    **under("fusions/{}", "_fusion_conv{+1}/_conv1_bn_act", layers.CONV5),
 }
 
 
