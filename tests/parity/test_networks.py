@@ -12,6 +12,9 @@ BFLOAT16_RMS = 0.1
 # What a hard assignment makes of it: a pixel that changes its cluster moves two centres, and all that follows.
 BFLOAT16_RMS_AFTER_ASSIGNMENT = {"kmax_resnet50_gain2": 0.8}
 BFLOAT16_UNEQUAL = 0.15
+# Classes are the highest of many logits, near each other with random weights: where those logits have moved, about half
+# of the pixels change theirs. The logits have the bound above.
+BFLOAT16_CHANGES_CLASSES = {("kmax_resnet50_gain2", "semantic_pred")}
 BEFORE_ASSIGNMENT = ("encoder_", "pixel_decoder_")
 
 CASES = {case.name: case for case in (*networks.CASES, *deeplab.CASES)}
@@ -57,6 +60,8 @@ def test_bfloat16_stays_near(name):
 
     after = BFLOAT16_RMS_AFTER_ASSIGNMENT.get(name, BFLOAT16_RMS)
     for row in rows:
+        if (name, row.output) in BFLOAT16_CHANGES_CLASSES:
+            continue
         # Of integers the error is a share.
         assert row.rms > 0 or row.error < BFLOAT16_UNEQUAL, row
         assert row.rms < (BFLOAT16_RMS if row.output.startswith(BEFORE_ASSIGNMENT) else after), row
